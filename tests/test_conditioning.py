@@ -89,6 +89,12 @@ def test_the_paths_of_a_request_follow_the_files_of_its_plan(tmp_path: Path) -> 
         ("ltx-video", {"image": "a", "conditions": (Condition(image="a", frame=0),)}, "frame 0 has image too"),
         ("ltx-video", {"conditions": (Condition(image="a", frame=1, strength=0.0),)}, "strength must be above 0"),
         (
+            "ltx-2",
+            {"conditions": (Condition(image="a", frame=9), Condition(image="a", frame=16))},
+            "conditions=16: ltx-2 makes frames 9 to 16 together, and frame 9 has an image",
+        ),
+        ("ltx-2", {"last_image": "a", "conditions": (Condition(image="a", frame=-8),)}, "frame 120 has an image"),
+        (
             "wan-2.1-vace-1.3b",
             {"conditions": (Condition(image="a", frame=1, strength=0.5),)},
             "conditions=0.5: wan-2.1-vace-1.3b follows conditions exactly",

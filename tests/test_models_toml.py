@@ -253,7 +253,7 @@ def test_the_page_has_a_row_for_each() -> None:
     for model in MODELS:
         width, height = model.sizes[0]
         download = f"| {model.download_gb:g} GB" if model.download_gb else "| none |"
-        believed = "(believed) |" if model.download_gb and "download_gb" not in model.seen else ""
+        believed = "(believed)" if model.download_gb and "download_gb" not in model.seen else ""
         for part in (
             f"| {width}x{height}",
             f": {model.commercial} |",
@@ -262,6 +262,8 @@ def test_the_page_has_a_row_for_each() -> None:
             believed,
         ):
             assert part in rows[model.name], model.name
+        pinned = bool(model.directory) or model.commit != "unpinned"
+        assert rows[model.name].endswith(", not pinned |") != pinned, model.name
 
 
 GUIDES = {

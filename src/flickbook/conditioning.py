@@ -262,11 +262,19 @@ def _keyframes(request: Request, model: Model, num_frames: int, fps: float) -> t
     if request.last_image is not None:
         taken[num_frames - 1] = "last_image"
     found = []
+    # LTX-2 places an image at a latent frame, which is one frame, or `every` of the later ones.
+    every = model.num_frames.every if model.pipeline.startswith("LTX2") else 1
     for each in sent:
         frame = _frame(each, num_frames, fps)
         if frame in taken:
             limit = f"frame {frame} has {taken[frame]} too" if taken[frame] != "conditions" else "is sent twice"
             raise RequestError("conditions", frame, limit, "give each frame one image")
+        if near := [other for other in taken if -(-other // every) == -(-frame // every)]:
+            first = (-(-frame // every) - 1) * every + 1
+            limit = (
+                f"{model.name} makes frames {first} to {first + every - 1} together, and frame {near[0]} has an image"
+            )
+            raise RequestError("conditions", frame, limit, "move one of the two, or leave one out")
         if not 0 < each.strength <= 1:
             raise RequestError(
                 "conditions", each.strength, "strength must be above 0 and at most 1", "write for example 0.8"

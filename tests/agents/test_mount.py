@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from tests.agents.talking import QUICK, RED, Tasks, ask, refusal, run, state_of, text_of
 from tests.patience import PATIENCE
 from tests.server.live import Live, live
@@ -57,6 +58,17 @@ def test_without_keys_an_agent_on_this_machine_may_do_everything(service: Live, 
             assert found["films"][0]["state"] == "queued"
 
     run(main())
+
+
+def test_a_server_that_cannot_start_answers_with_an_error_and_is_started_again(
+    service: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(StreamableHTTPSessionManager, "run", lambda self: (_ for _ in ()).throw(OSError("no room")))
+        answer = httpx2.post(f"{service.url}/mcp", json=INITIALIZE, headers=ACCEPT, timeout=PATIENCE, trust_env=False)
+    assert answer.status_code == 500
+    answer = httpx2.post(f"{service.url}/mcp", json=INITIALIZE, headers=ACCEPT, timeout=PATIENCE, trust_env=False)
+    assert answer.status_code == 200
 
 
 def test_a_key_limits_what_its_agent_sees_and_does(service: Live) -> None:

@@ -7,10 +7,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mcp import types
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
+from PIL import Image
 from tests.agents.talking import (
     QUICK,
     RED,
@@ -27,10 +29,14 @@ from tests.agents.talking import (
 from tests.server.working import png
 from tests.store.examples import job
 
+from flickbook.agents.stdio import Local
 from flickbook.agents.tasks import CancelTask, UpdateTask
+from flickbook.engine.generate import generate
 from flickbook.jobs import queue
 from flickbook.jobs.create import ordered
+from flickbook.media.read import read_any
 from flickbook.spec import Request
+from flickbook.store.base import Job, Result, Sidecar
 
 PICTURE = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
 READING = ["list_models", "wait_for_films", "look", "search_films", "show_jobs"]
@@ -103,6 +109,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("make_film", {"prompt": RED, "last_image": PICTURE}, "last_image"),
     ("make_film", {"prompt": RED, "image": "https://films.example/red.png"}, "--root"),
     ("make_film", {"prompt": RED, "image": "data:image/png;base64,AAAA"}, "image="),
+    ("make_film", {"prompt": RED, "control": "edges"}, "without a control video; add control_video"),
+    ("make_film", {"prompt": RED, "model": "animatediff-canny"}, "without a control video; add control_video"),
     ("draft_films", {"prompt": RED, "seeds": 65}, "seeds"),
     ("draft_films", {"prompt": RED, "until": 1.0}, "until"),
     ("finish_drafts", {"ids": ["job_unknown"]}, "id=job_unknown: no such job; search_films finds them"),
@@ -227,6 +235,8 @@ def test_a_task_is_cancelled_with_its_jobs(tmp_path: Path) -> None:
     async def main() -> None:
         async with service_at(tmp_path) as service, talking(service, extensions=[Tasks()]) as client:
             id = (await service.store.add([job()]))[0].id
+            await service.store.change(id, ("queued",), {"created_at": 86400.0})
+            assert (await state_of(client, id)).last_updated_at == "1970-01-02T00:00:00Z"
             await client.session.send_request(UpdateTaskRequest(params=UpdateTask(task_id=id)), types.Result)
             await client.session.send_request(CancelTaskRequest(params=CancelTask(task_id=id)), types.Result)
             assert (await state_of(client, id)).status == "cancelled"
@@ -287,5 +297,48 @@ def test_pictures_come_as_data_or_from_below_a_root_and_from_nowhere_else(tmp_pa
             async with talking(service) as client:
                 assert "--root" in await refusal(client, "make_film", prompt=RED, image=str(inside / "red.png"))
             assert (await service.store.counts())["queued"] == 3
+
+    run(main())
+
+
+def test_a_film_of_the_command_line_is_edited_and_extended(tmp_path: Path) -> None:
+    clip = generate(RED, **QUICK)
+    film = clip.save(tmp_path / "elsewhere" / "red.mkv", quality="lossless")
+    made = Result(path=str(film), sidecar=Sidecar(recipe=clip.recipe, run=clip.run))
+    request = Request(prompt=RED, model="builtin", container="mkv", **QUICK)
+    done = queue.job(clip.recipe.plan, request, home="command", output=str(film))
+    done = done.model_copy(update={"state": "completed", "result": made})
+
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            id = (await service.store.add([done]))[0].id
+            (edited,) = (await ask(client, "edit_film", id=id, prompt="a blue star"))["films"]
+            video = (await service.queue.job(edited["id"])).request.video
+            assert video is not None and Path(video).read_bytes() == film.read_bytes()
+            (longer,) = (await ask(client, "extend_film", id=id, prompt=RED, num_frames=4))["films"]
+            stored = await service.queue.job(longer["id"])
+            assert (stored.kind, stored.parent, stored.plan.num_inference_steps) == ("extension", id, 2)
+            assert stored.request.image is not None and np.array_equal(
+                np.asarray(Image.open(stored.request.image)), read_any(str(film))[0][-1]
+            )
+
+    run(main())
+
+
+def test_links_are_made_once_for_a_call_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, made = Local.address, list[str]()
+
+    async def counted(self: Local, caller: Any, job: Job) -> str:
+        made.append(job.id)
+        return await address(self, caller, job)
+
+    monkeypatch.setattr(Local, "address", counted)
+
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            done, waiting = await service.store.add([job(), job()])
+            await service.store.change(done.id, ("queued",), {"state": "completed"})
+            await ask(client, "wait_for_films", ids=[done.id, waiting.id], seconds=0.6)
+            assert made == [done.id]
 
     run(main())

@@ -13,7 +13,7 @@ from flickbook.engine.reproduction.reproduce import reproduce
 from flickbook.engine.treat import polish
 from flickbook.errors import MediaError, RequestError
 from flickbook.media.clip import Clip
-from flickbook.media.read_sound import has_sound, read_sound
+from flickbook.media.read_sound import film_sound, read_sound
 from flickbook.media.sound.samples import Sound
 from flickbook.spec import Treatment
 
@@ -109,7 +109,7 @@ def test_a_track_replaces_the_sound_and_none_removes_it(film: Path, tmp_path: Pa
     saved = clip.save(tmp_path / "with.mkv")
     assert reproduce(saved).identical_files
     silent = polish(saved, audio="none")
-    assert silent.audio is None and not has_sound(silent.save(tmp_path / "silent.mp4"))
+    assert silent.audio is None and film_sound(silent.save(tmp_path / "silent.mp4")) is None
 
 
 @pytest.mark.parametrize(

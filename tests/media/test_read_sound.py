@@ -11,7 +11,7 @@ import pytest
 from tests.clicks import flashes, heard, track, wav
 
 from flickbook.errors import MediaError
-from flickbook.media.read_sound import has_sound, read_sound, sound_facts
+from flickbook.media.read_sound import film_sound, film_sound_facts, read_sound, sound_facts
 from flickbook.media.sound.samples import Sound
 from flickbook.media.write import write_png
 
@@ -95,8 +95,10 @@ def test_a_film_without_sound_and_an_image_have_none(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", clip.frames[0])
     clip.save(tmp_path / "film.mp4")
     numbered = clip.save(tmp_path / "shot-%02d.png")
-    assert not any(has_sound(each) for each in (silent, tmp_path / "a.png", numbered))
-    assert has_sound(tmp_path / "film.mp4")
+    assert [film_sound(each) for each in (silent, tmp_path / "a.png", numbered)] == [None] * 3
+    found = film_sound(tmp_path / "film.mp4")
+    facts = film_sound_facts(tmp_path / "film.mp4")
+    assert found is not None and facts is not None and facts["seconds"] == found.seconds
     with pytest.raises(MediaError, match="holds no sound; name a file with an audio track"):
         read_sound(silent)
 

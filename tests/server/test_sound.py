@@ -11,7 +11,7 @@ import pytest
 from tests.clicks import heard, track, wav
 from tests.server.working import QUICK, Working, png, working
 
-from flickbook.media.read_sound import has_sound, read_sound
+from flickbook.media.read_sound import film_sound, read_sound
 
 CLICKS = [0.1, 0.3]
 SHORT: dict[str, Any] = {"prompt": "a red circle moving left", "seed": 7, **QUICK}
@@ -71,7 +71,7 @@ def test_a_job_with_a_picture_and_a_sound(at: Working, tone: bytes, tmp_path: Pa
     path = film(at, made.json()["id"].replace("job_", "video_"), tmp_path)
     assert heard(read_sound(path)) == pytest.approx([0.1], abs=0.002)
     silent = at.create(**QUICK, generate_audio=False)
-    assert not has_sound(film(at, silent["id"], tmp_path))
+    assert film_sound(film(at, silent["id"], tmp_path)) is None
 
 
 @pytest.mark.parametrize(

@@ -110,19 +110,22 @@ class MakeFilm(Work, Once):
     """A film to make. A field that is left out uses the model's default."""
 
     image: Annotated[Image, Field(description=f"First frame: {_PLACE}")] | None = None
+    video: Annotated[str, Field(description="A film below --root that the new one starts from.")] | None = None
     last_image: Annotated[Image, Field(description=f"Last frame: {_PLACE}")] | None = None
     condition_images: Annotated[Images, Field(description=f"One for each of conditions: {_PLACE}")] = []
     reference_images: Annotated[Images, Field(description=f"Subjects that the film shows: {_PLACE}")] = []
     control_video: Annotated[str, Field(description="A film below --root whose motion is followed.")] | None = None
     face_video: Annotated[str, Field(description="A film of the face that control_video moves.")] | None = None
-    mask: Annotated[Image, Field(description=f"White where control_video is made anew: {_PLACE}")] | None = None
+    mask: (
+        Annotated[Image, Field(description=f"White where video is made anew, black where it stays: {_PLACE}")] | None
+    ) = None
     track: Annotated[str, Field(description="Sound under the film: a file below --root.")] | None = None
     kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
     seconds: Seconds | None = None
 
     def inputs(self) -> dict[str, str]:
         """Return the input files by the names that the native API has for them."""
-        names = ("image", "last_image", "control_video", "face_video", "mask")
+        names = ("image", "video", "last_image", "control_video", "face_video", "mask")
         found = {name: text for name in names if (text := getattr(self, name)) is not None}
         if self.track is not None:
             found["audio"] = self.track

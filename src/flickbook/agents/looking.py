@@ -84,7 +84,7 @@ async def wait_for_films(call: Call, fields: WaitForFilms) -> Answer:
             return Answer(await films_of(call, jobs))
         if not await call.access.still_admits():
             raise HTTPException(401, "the API key is no longer valid; use another")
-        films = (await films_of(call, jobs)).films
+        films = (await films_of(call, jobs, links=False)).films  # a link is signed anew each time
         if (text := status(films)) != told:
             told = text
             await call.report(sum(film.progress for film in films) / len(films), text)

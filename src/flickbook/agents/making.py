@@ -37,6 +37,7 @@ from flickbook.store.base import Job
 #: Fields of these tools that the native API does not have, or has as files.
 _FILES: Final = {
     "image",
+    "video",
     "last_image",
     "condition_images",
     "reference_images",
@@ -116,9 +117,12 @@ async def _revised(call: Call, fields: EditFilm | ExtendFilm, action: str, revis
     make = partial(revise, call.service, fields=video, parent=parent, owner=call.caller.owner)
 
     def made(id: str) -> Job:
-        if fields.video is None:
+        if fields.video is not None:
+            with call.access.opened("video", fields.video) as file:
+                return make(id, sent=file)
+        if parent is None or parent.home == "queue":
             return make(id, sent=None)
-        with call.access.opened("video", fields.video) as file:
+        with open(call.access.film(parent), "rb") as file:  # a command wrote it outside the artifact store
             return make(id, sent=file)
 
     return await _one(call, fields, action, made)

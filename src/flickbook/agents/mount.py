@@ -99,7 +99,12 @@ class Endpoint:
                 manager = await asyncio.to_thread(_manager, self._app)
                 runs = asyncio.Event()
                 self._serving = asyncio.create_task(self._serve(manager, runs))
-                await runs.wait()
+                begun = asyncio.ensure_future(runs.wait())
+                await asyncio.wait((begun, self._serving), return_when=asyncio.FIRST_COMPLETED)
+                if not begun.done():
+                    begun.cancel()
+                    failed, self._serving = self._serving, None
+                    await failed  # raises the error of its start; the next request tries again
                 self._manager = manager
             return self._manager
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
@@ -168,7 +169,14 @@ def message_of(error: Exception) -> str:
     if isinstance(error, JobNotFound):
         return f"{error.field}={shown(error.value)}: {error.limit}; search_films finds them"
     response = refusal({"type": "http", "path": ""}, error)
-    return str(json.loads(bytes(response.body))["error"]["message"])
+    return _OPTION.sub(_argument, str(json.loads(bytes(response.body))["error"]["message"]))
+
+
+def _argument(option: re.Match[str]) -> str:
+    """Return the argument of a tool that a command line option is called here, or the option if there is none."""
+    name = option[1].replace("-", "_")
+    name = _RENAMED.get(name, name)
+    return name if any(name in tool.fields.model_fields for tool in TOOLS.values()) else option[0]
 
 
 def result_of(answer: Answer) -> types.CallToolResult:
@@ -207,4 +215,7 @@ def _described(tool: Tool) -> types.Tool:
     )
 
 
+#: An option of the command line in a remedy, and the arguments that have other names than their options.
+_OPTION: Final = re.compile(r"--([a-z][a-z-]*[a-z])(?: PATH)?")
+_RENAMED: Final = {"condition": "conditions", "reference_image": "reference_images", "audio": "track"}
 _SCHEMAS: Final = {name: schema_of(tool.fields) for name, tool in TOOLS.items()}

@@ -37,6 +37,7 @@ class Film(BaseModel):
     favourite: bool = False
     parent: str | None = Field(None, description="Id of the draft or film that it continues")
     created_at: str
+    changed_at: str = Field(description="When its state or its progress last changed")
     error: str | None = Field(None, description="Why it failed")
     notes: list[str] = []
     scores: dict[str, float] = Field({}, description="Measured scores of a finished film")
@@ -80,18 +81,18 @@ class Models(BaseModel):
     models: list[ModelFacts]
 
 
-async def films_of(call: Call, jobs: Sequence[Job], *, has_more: bool = False) -> Films:
-    """Return jobs as films."""
+async def films_of(call: Call, jobs: Sequence[Job], *, has_more: bool = False, links: bool = True) -> Films:
+    """Return jobs as films; with `links`, finished ones have their `url`, which is signed for this caller."""
     favourites = await call.service.queue.favourites(jobs)
-    return Films(films=[await _film(call, job, favourites) for job in jobs], has_more=has_more)
+    return Films(films=[await _film(call, job, favourites, links) for job in jobs], has_more=has_more)
 
 
-async def _film(call: Call, job: Job, favourites: set[str]) -> Film:
+async def _film(call: Call, job: Job, favourites: set[str], links: bool) -> Film:
     place, eta = await call.parts.line.of(job)
     shown = job_response(call.service.artifacts, job, place, eta, favourites=favourites)
     size = shown.result or finished(job.plan)
     url = ""
-    if job.state == "completed" and job.kind != "tune":
+    if links and job.state == "completed" and job.kind != "tune":
         try:
             url = await call.access.address(call.caller, job)
         except FlickbookError:  # its file is gone or lies elsewhere
@@ -114,7 +115,8 @@ async def _film(call: Call, job: Job, favourites: set[str]) -> Film:
         place=place,
         favourite=shown.favourite,
         parent=shown.parent,
-        created_at=datetime.fromtimestamp(job.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=_date(job.created_at),
+        changed_at=_date(_changed_at(call, job)),
         error=None if shown.error is None else shown.error.message,
         notes=[] if made is None else made.notes,
         scores={} if made is None else made.scores,
@@ -122,6 +124,16 @@ async def _film(call: Call, job: Job, favourites: set[str]) -> Film:
         bytes=None if made is None else made.bytes,
         url=url or None,
     )
+
+
+def _changed_at(call: Call, job: Job) -> float:
+    """Return the time, in seconds since 1970, at which the state or the progress of a job last changed."""
+    told = call.service.artifacts.progress_at(job.id) if job.attempt and not job.finished_at else 0.0
+    return max(job.created_at, job.started_at, job.finished_at, told)
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _share(call: Call, job: Job, shown: JobResponse) -> float:

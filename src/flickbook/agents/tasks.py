@@ -7,8 +7,6 @@ own, and a client can follow it after a restart of the server, or through anothe
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from mcp import types
@@ -105,7 +103,7 @@ def _task(films: list[Film], state: str) -> dict[str, Any]:
         "status": state,
         "statusMessage": status(films),
         "createdAt": min(film.created_at for film in films),
-        "lastUpdatedAt": datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lastUpdatedAt": max(film.changed_at for film in films),
         "ttlMs": None,
         "pollIntervalMs": _POLL,
     }

@@ -94,8 +94,8 @@ def overlapping(kept: KeptLatents, plan: Plan) -> np.ndarray:
     """The latents (c, k, h, w) float16 of a Plan's overlap. Raises RequestError for those of another model or size."""
     count = (plan.overlap - 1) // catalogue.find(plan.model).num_frames.every + 1
     if not kept.fit(plan) or kept.latents.shape[1] < count:
-        limit = "are of another model, size or length than the film that continues them"
-        raise RequestError("latents", plan.latents, limit, "begin from an image, or use the same model and size")
+        limit = "are of another model, size or length than the film that continues them, or of other LoRAs"
+        raise RequestError("latents", plan.latents, limit, "begin from an image, or use the same model, size and LoRAs")
     return np.ascontiguousarray(kept.latents[:, -count:])
 
 

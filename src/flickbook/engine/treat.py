@@ -34,7 +34,7 @@ from flickbook.media.encode import check_encoder
 from flickbook.media.finishing.cut import count_at_rate
 from flickbook.media.finishing.join import join
 from flickbook.media.read import read_any
-from flickbook.media.read_sound import has_sound, read_sound
+from flickbook.media.read_sound import film_sound
 from flickbook.media.sound.join import join as join_sounds
 from flickbook.media.sound.samples import Sound
 from flickbook.media.write import frame_rate
@@ -55,7 +55,7 @@ def joined(
         frames = films[0][0]
     else:
         frames = join([frames for frames, _ in films], fade=fade, rates=rates, fit=fit)
-    sounds = [read_sound(path) if heard and has_sound(path) else None for path in paths]
+    sounds = [film_sound(path) if heard else None for path in paths]
     counts = [count_at_rate(len(each), rate, rates[0]) for each, rate in films]
     return frames, rates[0], join_sounds(sounds, counts, fade, rates[0])
 

@@ -228,6 +228,13 @@ class ArtifactStore:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def progress_at(self, id: str) -> float:
+        """The time at which the progress of a job was last saved, in seconds since 1970; 0 if it never was."""
+        try:
+            return self.shown(id, PROGRESS).stat().st_mtime
+        except OSError:
+            return 0.0
+
     def write_pull_progress(self, model: str, done: int, total: int | None) -> None:
         """Saves how many bytes of a model are downloaded. Queued jobs of the model are shown as waiting for it."""
         with suppress(OSError):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from flickbook.errors import MediaError, RequestError, shown
 from flickbook.media.clip import sidecar_path
-from flickbook.media.read_sound import has_sound, sound_facts
+from flickbook.media.read_sound import film_sound_facts
 from flickbook.media.untrusted import probe
 from flickbook.media.untrusted.sniff import Limits
 from flickbook.media.write import MAX_COMMENT_BYTES, FilePath
@@ -73,7 +73,7 @@ def read_sidecar(path: FilePath) -> Sidecar:
 def _audio(path: FilePath, problems: list[str]) -> dict[str, Any] | None:
     """Return the facts of the film's sound; None if there is none, or if it cannot be read, which is a problem."""
     try:
-        return sound_facts(path) if has_sound(path) else None
+        return film_sound_facts(path)
     except MediaError as error:
         problems.append(str(error))
         return None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flickbook.engine.films import films, run_options_of
 from flickbook.engine.generate import generate
 from flickbook.engine.reproduction.rerun import varied
 from flickbook.engine.sequences.sequence import sequence
@@ -16,7 +17,7 @@ from flickbook.errors import MediaError, ModelNotFound, RequestError
 from flickbook.media.clip import Clip, frames_sha256
 from flickbook.media.embedded import carried
 from flickbook.resolution import resolve
-from flickbook.spec import Plan
+from flickbook.spec import Plan, Request
 
 PROMPT = "a red circle moving left on a blue background"
 SHORT = {"num_inference_steps": 2, "num_frames": 4, "seed": 7}
@@ -43,6 +44,19 @@ def test_rerun_changes_only_given_options(film: Path) -> None:
     request, _ = varied(film, {"seed": 8, "prompt": "a green star", "fps": None})
     expected = plan_of(film).model_copy(update={"seed": 8, "prompt": "a green star"})
     assert resolve(request) == expected
+
+
+def test_a_film_with_other_loras_does_not_continue_from_the_latents_of_the_first_one(tmp_path: Path) -> None:
+    before = generate(PROMPT, **{**SHORT, "num_frames": 9})  # type: ignore[arg-type]
+    assert before.latents is not None
+    kept = tmp_path / "kept.safetensors"
+    kept.write_bytes(before.latents)
+    asked = Request.of(prompt=PROMPT, **{**SHORT, "num_frames": 16}, latents=str(kept))
+    plan = resolve(asked)
+    made = next(films([plan], run_options_of(plan, asked))).save(tmp_path / "b.mp4")
+    assert varied(made, {"seed": 8}, [kept])[0].latents == str(kept)
+    request, _ = varied(made, {"loras": (("ink.safetensors", 1.0),)})
+    assert (request.latents, request.overlap, request.loras) == (None, None, (("ink.safetensors", 1.0),))
 
 
 def test_turbo_has_steps_and_guidance_of_its_own(film: Path) -> None:

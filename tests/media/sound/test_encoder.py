@@ -13,7 +13,7 @@ from flickbook.errors import RequestError
 from flickbook.media.clip import Clip
 from flickbook.media.inspect import inspect
 from flickbook.media.read import read_video
-from flickbook.media.read_sound import has_sound, read_sound, sound_facts
+from flickbook.media.read_sound import film_sound, read_sound, sound_facts
 from flickbook.media.sound.mix import stored
 from flickbook.media.sound.samples import Sound, samples_in
 
@@ -63,7 +63,7 @@ def test_flac_keeps_24_bits_of_each_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["film.gif", "film.webp", "film.apng"])
 def test_a_format_without_sound_leaves_it_out(name: str, tmp_path: Path) -> None:
     film = flashes([3], 8, 8).save(tmp_path / name)
-    assert not has_sound(film) and inspect(film)["audio"] is None
+    assert film_sound(film) is None and inspect(film)["audio"] is None
 
 
 def test_samples_beyond_full_scale_are_clipped(tmp_path: Path) -> None:

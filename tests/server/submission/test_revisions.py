@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from tests.server.live import Live, live
 from tests.server.settled import QUICK, settled
 
+from flickbook.engine.kept_latents import KeptLatents
 from flickbook.errors import RequestError
 from flickbook.jobs.create import ordered
 from flickbook.server.submission import revisions
@@ -144,6 +146,10 @@ def test_an_extension_begins_from_the_last_frame_if_the_latents_do_not_fit(servi
 
     assert extended(plain).latents and not extended(looped).latents and extended(looped).image
     (path,) = service.service.artifacts.of(plain).glob("film-*.safetensors")
+    right, kept = path.read_bytes(), KeptLatents.read(path)
+    path.write_bytes(replace(kept, frames_sha256="0" * 64).to_bytes())
+    assert not extended(plain).latents, "latents of another film"
+    path.write_bytes(right)
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)

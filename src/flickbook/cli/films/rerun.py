@@ -32,12 +32,14 @@ def rerun(
 ) -> None:
     """Make a variation of an existing film with the given changes, and print its path."""
     from flickbook import settings
+    from flickbook.engine.films import located
     from flickbook.engine.reproduction.rerun import varied
 
     chosen = settings.load()
     console.start(chosen.log_level)
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     changes = fields(film, encoding, output) | {"prompt": first, "prompt_at": turns}
+    changes["loras"] = located(film["lora"] or []) or None
     request, found = varied(file, changes, inputs or [])
     extras = Extras(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries, yes)
     request, plans, networks = prepared(request, extras, count)

@@ -30,7 +30,7 @@ from flickbook.media.clip import Clip
 from flickbook.media.embedded import carried
 from flickbook.media.metrics.similarity import psnr
 from flickbook.media.read import read_any
-from flickbook.media.read_sound import has_sound, read_sound
+from flickbook.media.read_sound import film_sound
 from flickbook.media.sound.samples import difference
 from flickbook.spec import Placement, Recipe, Step, Treatment
 
@@ -163,10 +163,10 @@ def _likeness(path: Path, recipe: Recipe, clip: Clip) -> tuple[float | None, flo
 
 def _heard(one: Path, other: Path) -> float:
     """The ratio (dB) of full scale to the difference of two films' sounds; -infinity if only one has a sound."""
-    there = has_sound(one), has_sound(other)
-    if there != (True, True):
-        return float("inf") if there == (False, False) else float("-inf")
-    return difference(read_sound(one), read_sound(other))
+    ours, theirs = film_sound(one), film_sound(other)
+    if ours is None or theirs is None:
+        return float("inf") if ours is theirs else float("-inf")
+    return difference(ours, theirs)
 
 
 def _otherwise(recipe: Recipe, made: Recipe) -> Iterator[str]:

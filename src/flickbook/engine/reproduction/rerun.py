@@ -19,6 +19,9 @@ from flickbook.media.embedded import carried
 from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request, RequestedShot
 
+#: Fields that latents have in common with the film that continues them.
+_OF_LATENTS: Final = {"width", "height", "loras"}
+
 
 def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -> tuple[Request, Networks]:
     """The Request of a film like that at `path`, with each of `changes` that is not None, and the files of the networks
@@ -43,7 +46,7 @@ def varied(path: Path, changes: Mapping[str, Any], files: Iterable[Path] = ()) -
     other_model = changes.get("model", plan.model) != plan.model
     # Inputs that are replaced need not be found. A film starts from an image or a video, never both.
     dropped: dict[str, Any] = {"loras": ()} if other_model or "loras" in changes else {}
-    if {"image", "video"} & set(changes) or (plan.latents and (other_model or {"width", "height"} & set(changes))):
+    if {"image", "video"} & set(changes) or (plan.latents and (other_model or _OF_LATENTS & set(changes))):
         dropped |= {"image": "", "video": "", "latents": "", "overlap": 0, "strength": None, "mask": ""}
     empty = {
         "last_image": "",

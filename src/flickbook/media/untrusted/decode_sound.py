@@ -139,24 +139,27 @@ def _demuxer(path: FilePath, file: BufferedReader, form: Format) -> Iterator[Inp
 
 
 @contextmanager
-def heard(path: FilePath) -> Iterator[Heard]:
-    """Open the file at `path` and check its structure and the header of its sound. Raises MediaError."""
+def heard(path: FilePath, optional: bool = False) -> Iterator[Heard | None]:
+    """Open the file at `path` and check its structure and the header of its sound. With `optional`, yield None for a
+    video without sound. Raises MediaError."""
     with opened(path, None, "sound") as (file, form, _):
         boxes.check(path, file, form)
+        if optional:
+            with _demuxer(path, file, form) as container:
+                silent = not container.streams.audio
+            if silent:
+                yield None
+                return
         yield Heard(path, file, form)
 
 
-def has_sound_task(path: FilePath) -> Iterator[bool]:
-    """Task: whether a video has a sound. Only its header is read."""
-    with opened(path, None, "sound") as (file, form, _):
-        boxes.check(path, file, form)
-        with _demuxer(path, file, form) as container:
-            yield bool(container.streams.audio)
-
-
-def sound_task(path: FilePath, seconds: float | None) -> Iterator[Any]:
-    """Task: the rate and the channels; then blocks of samples, of the first `seconds` only; then their number."""
-    with heard(path) as source:
+def sound_task(path: FilePath, seconds: float | None, optional: bool = False) -> Iterator[Any]:
+    """Task: the rate and the channels; then blocks of samples, of the first `seconds` only; then their number. With
+    `optional`, None for a video without sound."""
+    with heard(path, optional) as source:
+        if source is None:
+            yield None
+            return
         yield {"rate": source.rate, "channels": source.channels}
         most = None if seconds is None else round(seconds * source.rate)
         done = 0
@@ -170,9 +173,13 @@ def sound_task(path: FilePath, seconds: float | None) -> Iterator[Any]:
         yield {"samples": done}
 
 
-def sound_facts_task(path: FilePath) -> Iterator[dict[str, Any]]:
-    """Task: codec, rate, channels, seconds and loudness of a sound, all of which is decoded."""
-    with heard(path) as source:
+def sound_facts_task(path: FilePath, optional: bool = False) -> Iterator[dict[str, Any] | None]:
+    """Task: codec, rate, channels, seconds and loudness of a sound, all of which is decoded. With `optional`, None for
+    a video without sound."""
+    with heard(path, optional) as source:
+        if source is None:
+            yield None
+            return
         count, peak, squares = 0, 0.0, 0.0
         for block in source.blocks():
             count += len(block)

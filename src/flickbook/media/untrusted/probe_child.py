@@ -43,7 +43,6 @@ def tasks() -> dict[str, Task]:
         "clip_facts": decode.clip_facts_task,
         "facts": decode.facts_task,
         "frames": decode.frames_task,
-        "has_sound": decode_sound.has_sound_task,
         "last": still.last,
         "metadata": metadata.metadata,
         "middle": still.middle,

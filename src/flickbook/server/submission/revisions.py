@@ -91,7 +91,8 @@ def _continued(
     how: Mapping[str, Any],
 ) -> Job | None:
     """Return the job that continues from the latents kept beside the parent film; None if it has to begin from an
-    image: without latents, for another model, size or LoRAs, and if the film's end was changed after it was made.
+    image: without latents or with those of another film, for another model, size or LoRAs, and if the film's end was
+    changed after it was made.
 
     The frames that both films share are cut off by the polish of the new one. Raises the errors of `ordered`.
     """
@@ -105,6 +106,10 @@ def _continued(
         service.artifacts.fetch(source)
         kept = KeptLatents.read(source)
     except MediaError:
+        return None
+    recipe = None if parent.result is None else parent.result.sidecar.recipe
+    # An extension's recipe is that of the joined film, and its latents are those of the new part.
+    if parent.kind != "extension" and (recipe is None or kept.frames_sha256 != recipe.frames_sha256):
         return None
     every = model.num_frames.every
     frames = model.num_frames.default if request.num_frames is None else request.num_frames

@@ -101,6 +101,17 @@ class Shot extends HTMLElement {
       this[name].setAttribute("aria-invalid", String(Boolean(refused) && (refused.field === name || (name === "seconds" && refused.field === "num_frames"))));
     }
     this.drafts.draw();
+    this.#release();
+  }
+
+  /** Frees the addresses of pictures that no shot has any more. */
+  #release() {
+    const here = new Set(shots.shots.flatMap((shot) => Object.keys(LABELS).map((name) => shots.file(shot, name))));
+    for (const [file, url] of this.#urls) {
+      if (here.has(file)) continue;
+      URL.revokeObjectURL(url);
+      this.#urls.delete(file);
+    }
   }
 
   /** A place for a picture of a shot: choose it or drop it there. */
