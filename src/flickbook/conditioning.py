@@ -112,7 +112,7 @@ def continuation(request: Request, model: Model, num_frames: int, follows: bool)
         if request.overlap:
             raise RequestError("overlap", request.overlap, "has no effect without latents", "leave it out")
         return {}
-    value = "previous" if request.latents is None else request.latents
+    value = "previous" if request.latents is None else _shown(request.latents)
     if not model.overlap:
         able = ", ".join(each.name for each in list_models() if each.overlap)
         limit = f"{model.name} cannot continue from latents"
@@ -222,8 +222,9 @@ def unread(name: str, value: str, model: Model, turbo: bool = False) -> RequestE
 
 
 def _shown(value: Any) -> str:
+    """The name of the first file of an input: a message shows no path, because the file may be one of a service."""
     first = value[0] if isinstance(value, tuple) else value
-    return first.image if isinstance(first, Condition) else str(first)
+    return Path(first.image if isinstance(first, Condition) else str(first)).name
 
 
 def _check_together(request: Request, model: Model, num_frames: int) -> None:
@@ -240,17 +241,17 @@ def _check_together(request: Request, model: Model, num_frames: int) -> None:
         )
     if request.last_image is not None and request.image is None and "conditions" not in model.accepts:
         limit = f"{model.name} needs the first frame too"
-        raise RequestError("last_image", request.last_image, limit, "add --image PATH")
+        raise RequestError("last_image", _shown(request.last_image), limit, "add --image PATH")
     if request.control and request.control_video is None:
         raise RequestError("control", request.control, "has no effect without a control video", "add --control-video")
     if request.control_video is not None and request.video is not None:
         limit = "cannot be combined with a video that the film starts from"
-        raise RequestError("control_video", request.control_video, limit, "leave one of them out")
+        raise RequestError("control_video", _shown(request.control_video), limit, "leave one of them out")
     if request.mask is not None and request.video is None:
-        raise RequestError("mask", request.mask, "has no effect without a video", "add --video PATH")
+        raise RequestError("mask", _shown(request.mask), "has no effect without a video", "add --video PATH")
     if request.video is not None and request.mask is None and model.strength is None and "mask" in model.accepts:
         limit = f"{model.name} remakes the part of a video that a mask shows"
-        raise RequestError("video", request.video, limit, "add --mask PATH, or send it with --control-video")
+        raise RequestError("video", _shown(request.video), limit, "add --mask PATH, or send it with --control-video")
 
 
 def _keyframes(request: Request, model: Model, num_frames: int, fps: float) -> tuple[Keyframe, ...]:
@@ -291,7 +292,7 @@ def _keyframes(request: Request, model: Model, num_frames: int, fps: float) -> t
 def _frame(condition: Condition, num_frames: int, fps: float) -> int:
     """The frame, from 0, of a condition. Raises RequestError."""
     if (condition.frame is None) == (condition.time is None):
-        raise RequestError("conditions", condition.image, "needs a frame or a time", "set one of them")
+        raise RequestError("conditions", _shown((condition,)), "needs a frame or a time", "set one of them")
     if condition.time is not None:
         frame, value, unit = round(condition.time * fps), condition.time, "second"
         limit = f"must be 0 to {(num_frames - 1) / fps:g} seconds"

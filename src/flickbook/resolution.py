@@ -266,7 +266,9 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
     named = {"image": request.image, "video": request.video}
     inputs = {kind: path for kind, path in named.items() if path is not None}
     if len(inputs) > 1:
-        raise RequestError("video", request.video, "a film starts from one input", "pass either --image or --video")
+        raise RequestError(
+            "video", Path(request.video or "").name, "a film starts from one input", "pass either --image or --video"
+        )
     for kind, path in inputs.items():
         if kind not in model.inputs:
             able = [other.name for other in list_models() if kind in other.inputs]
@@ -274,7 +276,7 @@ def _beginning(request: Request, model: Model) -> tuple[str, str]:
             remedy = f"leave it out, or choose a model that can: {', '.join(able)}"
             if request.speed == "turbo":
                 limit, remedy = f"{limit} at speed turbo", "leave it out, or write exact for the speed"
-            raise RequestError(kind, path, limit, remedy)
+            raise RequestError(kind, Path(path).name, limit, remedy)
     if not inputs and "text" not in model.inputs:
         kind = model.inputs[0]
         raise RequestError(kind, "", f"{model.name} starts from {' or '.join(model.inputs)}", f"add --{kind} PATH")

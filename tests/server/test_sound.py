@@ -74,6 +74,88 @@ def test_a_job_with_a_picture_and_a_sound(at: Working, tone: bytes, tmp_path: Pa
     assert film_sound(film(at, silent["id"], tmp_path)) is None
 
 
+def done(at: Working, id: str) -> dict[str, Any]:
+    """A job once it is completed."""
+    with at.http.stream("GET", f"/api/v1/jobs/{id}/events") as response:
+        for _ in response.iter_lines():
+            pass
+    job: dict[str, Any] = at.http.get(f"/api/v1/jobs/{id}").json()
+    assert job["state"] == "completed", job
+    return job
+
+
+def clicks(at: Working, id: str, place: Path) -> list[float]:
+    """The seconds of the clicks in the film of a job."""
+    path = place / f"{id}.mp4"
+    path.write_bytes(at.http.get(f"/api/v1/jobs/{done(at, id)['id']}/film").content)
+    return heard(read_sound(path))
+
+
+#: A request for each route, whose film lasts half a second.
+SENT: dict[str, dict[str, Any]] = {
+    "jobs": SHORT,
+    "drafts": SHORT | {"seeds": [7, 8], "until": 0.5},
+    "sequences": {"prompts": ["a red circle", "a blue square"], "frames_per": 2, "num_inference_steps": 2, "seed": 7},
+    "shots": {
+        "shots": [{"prompt": "a red circle", "num_frames": 2}, {"prompt": "a blue square", "num_frames": 2}],
+        "defaults": {"num_inference_steps": 2, "seed": 7},
+    },
+}
+
+
+def posted(at: Working, route: str, request: dict[str, Any], **files: Any) -> Any:
+    return at.http.post(f"/api/v1/{route}", files={"request": (None, json.dumps(request), "application/json")} | files)
+
+
+@pytest.mark.slow
+def test_an_uploaded_sound_is_under_films_of_every_kind_and_in_their_repeats(
+    at: Working, tone: bytes, tmp_path: Path
+) -> None:
+    sound = {"audio": ("tone.wav", tone, "audio/wav")}
+    ids = [posted(at, route, SENT[route], **sound).json()["id"] for route in ("sequences", "shots")]
+    drafts = posted(at, "drafts", SENT["drafts"], **sound).json()["data"]
+    assert len({done(at, draft["id"])["plan"]["audio"] for draft in drafts}) == 1
+    finished = at.http.post("/api/v1/drafts/finish", json={"ids": [drafts[1]["id"]]}).json()["data"]
+    ids += [film["id"] for film in finished]
+    rows = ("rows.csv", b"prompt,num_frames,audio\na red circle,4,\na blue square,4,none\na star,4,\n", "text/csv")
+    films = posted(at, "batches", {"defaults": {"num_inference_steps": 2}}, file=rows, **sound).json()["data"]
+    ids += [films[0]["id"], films[2]["id"]]
+    assert done(at, films[1]["id"])["plan"]["audio"] == "none"
+    for id in ids[:2]:
+        ids.append(at.http.post(f"/api/v1/jobs/{id}/again", json={}).json()["id"])
+        done(at, id)
+        assert at.http.delete(f"/api/v1/jobs/{id}").status_code == 200
+    for id in ids[2:]:
+        assert clicks(at, id, tmp_path) == pytest.approx(CLICKS, abs=0.002)
+
+
+@pytest.mark.slow
+def test_a_shot_has_a_sound_of_its_own(at: Working, tmp_path: Path) -> None:
+    click = wav(tmp_path / "click.wav", track([0.1], 0.25)).read_bytes()
+    job = posted(at, "shots", SENT["shots"], **{"shot-2-audio": ("click.wav", click, "audio/wav")}).json()
+    assert clicks(at, job["id"], tmp_path) == pytest.approx([0.35], abs=0.01)
+
+
+@pytest.mark.parametrize("route", SENT)
+def test_every_route_refuses_a_sound_that_does_not_fit_and_keeps_no_file(at: Working, tone: bytes, route: str) -> None:
+    before = at.live.service.artifacts.ids()
+    refused = [
+        (SENT[route], b"no sound at all", "audio", "is not a supported sound"),
+        (SENT[route] | {"audio": "none"}, tone, "audio", "is also sent as a file"),
+        (SENT[route] | {"audio_fade": 99}, tone, "audio_fade", "60"),
+        (SENT[route] | {"container": "gif"}, tone, "audio", "gif files hold no sound"),
+        (SENT[route] | {"audio": "/etc/passwd"}, None, "audio", "'none'"),
+        (SENT[route] | {"audio_fit": "loop"}, None, "audio_fit", "has no effect without a track"),
+    ]
+    for fields, content, field, limit in refused:
+        files = {} if content is None else {"audio": ("tone.wav", content, "audio/wav")}
+        answer = posted(at, route, fields, **files)
+        assert answer.status_code == 400, answer.text
+        error = answer.json()["error"]
+        assert error["field"] == field and limit in error["message"], error
+    assert at.live.service.artifacts.ids() == before
+
+
 @pytest.mark.parametrize(
     ("fields", "content", "field", "limit"),
     [

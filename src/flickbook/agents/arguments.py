@@ -106,8 +106,8 @@ class Once(Body):
     ) = None
 
 
-class MakeFilm(Work, Once):
-    """A film to make. A field that is left out uses the model's default."""
+class Guided(Body):
+    """The input files of a film."""
 
     image: Annotated[Image, Field(description=f"First frame: {_PLACE}")] | None = None
     video: Annotated[str, Field(description="A film below --root that the new one starts from.")] | None = None
@@ -120,7 +120,6 @@ class MakeFilm(Work, Once):
         Annotated[Image, Field(description=f"White where video is made anew, black where it stays: {_PLACE}")] | None
     ) = None
     track: Annotated[str, Field(description="Sound under the film: a file below --root.")] | None = None
-    kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
     seconds: Seconds | None = None
 
     def inputs(self) -> dict[str, str]:
@@ -132,6 +131,12 @@ class MakeFilm(Work, Once):
         for name, texts in (("condition", self.condition_images), ("reference", self.reference_images)):
             found |= {f"{name}-{number}": text for number, text in enumerate(texts)}
         return found
+
+
+class MakeFilm(Work, Guided, Once):
+    """A film to make. A field that is left out uses the model's default."""
+
+    kind: Annotated[Literal["film", "picture"], Field(description="picture for a single image.")] | None = None
 
 
 class MakeShots(ShotsRequest, Once):
@@ -150,14 +155,14 @@ class MakeShots(ShotsRequest, Once):
         dict[str, Image],
         Field(description=f"Pictures by shot, as shot-1-image or shot-2-last_image: {_PLACE}"),
     ] = {}
+    track: Annotated[str, Field(description="Sound under the whole film: a file below --root.")] | None = None
 
 
-class DraftFilms(Work, Once):
+class DraftFilms(Work, Guided, Once):
     """Drafts of one film."""
 
     seeds: Annotated[Seeds, Field(description="Number of drafts, or the list of their seeds.")] = 4
     until: Until = 0.4
-    seconds: Seconds | None = None
 
 
 class FinishDrafts(Once):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, BinaryIO, Final, cast
 
@@ -16,6 +15,7 @@ from flickbook.agents.arguments import (
     EditFilm,
     ExtendFilm,
     FinishDrafts,
+    Guided,
     MakeFilm,
     MakeShots,
     Once,
@@ -31,22 +31,11 @@ from flickbook.server.api.shots import FILES, shots_of
 from flickbook.server.compatible.fields import EditVideo, frames_of
 from flickbook.server.submission import revisions
 from flickbook.server.submission.idempotency import Idempotency
-from flickbook.server.submission.submit import submitted, together
+from flickbook.server.submission.submit import NewPlace, several, submitted, together
 from flickbook.store.base import Job
 
 #: Fields of these tools that the native API does not have, or has as files.
-_FILES: Final = {
-    "image",
-    "video",
-    "last_image",
-    "condition_images",
-    "reference_images",
-    "control_video",
-    "face_video",
-    "mask",
-    "track",
-}
-_OWN: Final = frozenset({"seconds", "idempotency_key", *_FILES})
+_OWN: Final = frozenset({*Guided.model_fields, "idempotency_key"})
 
 
 async def make_film(call: Call, fields: MakeFilm) -> Answer:
@@ -60,9 +49,10 @@ async def make_film(call: Call, fields: MakeFilm) -> Answer:
 async def make_shots(call: Call, fields: MakeShots) -> Answer:
     """Make one film of several shots, each with its own prompt and length. Finished shots are kept while it is made."""
     for name in fields.images:
-        if name not in FILES:
+        if name not in FILES or name == "audio":
             raise RequestError("images", name, "is no input of a shot", "name it shot-1-image or shot-2-last_image")
-    return await _one(call, fields, "make_shots", _with_files(call, fields.images, partial(shots_of, body=fields)))
+    files = fields.images | ({} if fields.track is None else {"audio": fields.track})
+    return await _one(call, fields, "make_shots", _with_files(call, files, partial(shots_of, body=fields)))
 
 
 async def draft_films(call: Call, fields: DraftFilms) -> Answer:
@@ -70,14 +60,18 @@ async def draft_films(call: Call, fields: DraftFilms) -> Answer:
     complete the good ones with finish_drafts, which continues where they stopped."""
     body = validated(DraftsRequest, _sent(call, fields) | {"seeds": fields.seeds}, "draft")
     extra = body.extra("admin" in call.caller.scopes) | {"until": body.until}
-    make = partial(asyncio.to_thread, drafts_of, body, call.service, call.caller.owner, extra)
-    return await _several(call, fields, "draft_films", make)
+
+    def made(place: NewPlace) -> list[Job]:
+        with _opened(call, fields.inputs()) as files:
+            return drafts_of(body, call.service, call.caller.owner, extra, files, place)
+
+    return await _queued(call, several(call.service, made, await _once(call, fields, "draft_films")))
 
 
 async def finish_drafts(call: Call, fields: FinishDrafts) -> Answer:
     """Complete drafts to full films. Each continues from its draft; the draft stays."""
     make = partial(finishing, call.service, FinishRequest(ids=fields.ids), call.caller)
-    return await _several(call, fields, "finish_drafts", make)
+    return await _queued(call, together(call.service, make, await _once(call, fields, "finish_drafts")))
 
 
 async def remake_film(call: Call, fields: RemakeFilm) -> Answer:
@@ -139,14 +133,20 @@ def _sent(call: Call, fields: MakeFilm | DraftFilms) -> dict[str, Any]:
     return sent
 
 
+@contextmanager
+def _opened(call: Call, inputs: Mapping[str, str]) -> Iterator[dict[str, UploadFile]]:
+    """Yield the input files of a call, which are open until the context ends. Raises RequestError."""
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(call.access.opened(name, text)) for name, text in inputs.items()}
+        yield {name: UploadFile(cast(BinaryIO, file)) for name, file in files.items()}
+
+
 def _with_files(call: Call, inputs: Mapping[str, str], make: Callable[..., Job]) -> Callable[[str], Job]:
     """Return a function that creates a job with input files, which are open while it does."""
 
     def made(id: str) -> Job:
-        with ExitStack() as stack:
-            files = {name: stack.enter_context(call.access.opened(name, text)) for name, text in inputs.items()}
-            sent = {name: UploadFile(cast(BinaryIO, file)) for name, file in files.items()}
-            return make(call.service, call.caller, files=sent, id=id)
+        with _opened(call, inputs) as files:
+            return make(call.service, call.caller, files=files, id=id)
 
     return made
 
@@ -154,11 +154,6 @@ def _with_files(call: Call, inputs: Mapping[str, str], make: Callable[..., Job])
 async def _one(call: Call, fields: Once, action: str, make: Callable[[str], Job]) -> Answer:
     """Queue the job that `make` creates for an id."""
     return await _queued(call, submitted(call.service, make, await _once(call, fields, action)))
-
-
-async def _several(call: Call, fields: Once, action: str, make: Callable[[], Awaitable[list[Job]]]) -> Answer:
-    """Queue the jobs that `make` creates, all or none."""
-    return await _queued(call, together(call.service, make, await _once(call, fields, action)))
 
 
 async def _once(call: Call, fields: Once, action: str) -> Idempotency | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -102,7 +103,7 @@ def overlapping(kept: KeptLatents, plan: Plan) -> np.ndarray:
 def _check_length(path: str, held: int, plan: Plan) -> None:
     """Raise RequestError for a video with fewer frames than the film."""
     if held < plan.num_frames:
-        limit, remedy = f"{path} has {held}", f"ask for {held} or fewer"
+        limit, remedy = f"{Path(path).name} has {held}", f"ask for {held} or fewer"
         if not is_frames(path):
             limit, remedy = f"{limit} at {plan.fps:g} frames per second", f"{remedy}, or a higher --fps"
         raise RequestError("num_frames", plan.num_frames, limit, remedy)

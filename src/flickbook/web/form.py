@@ -35,8 +35,8 @@ Fields = dict[str, Any]
 
 
 def film_models() -> list[tuple[str, str]]:
-    """Return the models that make films, as choices of a Dropdown; not those that need an input the form lacks."""
-    able = (each for each in catalogue.list_models() if each.num_frames.range[1] > 1 and not each.needs)
+    """Return the models that make films, as choices of a Dropdown."""
+    able = (each for each in catalogue.list_models() if each.num_frames.range[1] > 1)
     return [(each.title, each.name) for each in able]
 
 

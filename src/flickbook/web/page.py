@@ -129,6 +129,9 @@ def _film(usual: str) -> Fields:
             fields: Fields = {"prompt": prompt, "model": model}
             fields |= form.numbers(found) | form.seed()
             _own('<flickbook-begin for="film"></flickbook-begin>')
+            _own(f'<flickbook-guides for="film" model="{html.escape(found.name)}"></flickbook-guides>')
+            words = "(model) => window.flickbook.guided('film', model)"
+            model.change(None, model, None, js=words, api_visibility="private")
             fields["strength"] = gr.Slider(
                 label="Strength",
                 info="How much of the picture or film changes",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import Field
+from starlette.datastructures import UploadFile
 
 from flickbook import formats
 from flickbook.engine.rows import FILE_BYTES, PATHS, at, merged, parsed, turns_of
@@ -20,9 +21,10 @@ from flickbook.server.api.requests import EXAMPLE, Effort, Film, PolishOption, v
 from flickbook.server.api.responses import ROOT, JobList, list_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission import inputs
 from flickbook.server.submission.forms import Body, body_of, request_of, request_schema
 from flickbook.server.submission.idempotency import IdempotencyKey
-from flickbook.server.submission.submit import together
+from flickbook.server.submission.submit import NewPlace, several
 from flickbook.store.base import Job
 
 #: The most rows of a batch.
@@ -32,7 +34,7 @@ _PATHS: Final = (
     *(*PATHS, "upscaler", "condition", "conditions", "reference_image", "reference_images"),
     *("lora", "loras", "output", "model_dir"),
 )
-_FILES: Final = ("file",)
+_FILES: Final = ("file", "audio")
 _REF: Final = "#/components/schemas/{model}"
 router = APIRouter(tags=["batches"])
 
@@ -59,7 +61,7 @@ def _body() -> dict[str, Any]:
     json_schema["properties"]["rows"]["items"] = film
     rows = [{"seed": 7}, {"prompt": "a green star on a black background"}]
     example = {"rows": rows, "defaults": {"prompt": EXAMPLE["prompt"], "num_inference_steps": 8}}
-    return request_schema(json_schema, example, form_schema, _FILES, _FILES)
+    return request_schema(json_schema, example, form_schema, _FILES, ("file",))
 
 
 @router.post(
@@ -73,27 +75,30 @@ async def create(request: Request, caller: Creator, idempotency: IdempotencyKey)
     """Create a job for each row of a batch. All jobs are queued, or none; an error names its row.
 
     Send JSON, or a form with the rows in the part `file` (.csv, .jsonl or .toml, as `flickbook batch` reads them) and
-    everything else as JSON in the part `request`. Rows cannot name files.
+    everything else as JSON in the part `request`. Rows cannot name files. The part `audio` is the sound under each
+    film, except those of rows whose `audio` is none.
     """
     service = service_of(request)
     async with body_of(request) as body:
-        options, rows, defaults = await _parse_body(body)
-    make = partial(asyncio.to_thread, _jobs, service, options, rows, defaults, caller)
-    return await list_response(service, await together(service, make, idempotency))
+        options, rows, defaults, track = await _parse_body(body)
+        make = partial(_jobs, service, options, rows, defaults, caller, track)
+        return await list_response(service, await several(service, make, idempotency))
 
 
-async def _parse_body(body: Body) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any]]:
-    """Return the options of all films, the rows, and the defaults in the rows' file."""
+async def _parse_body(
+    body: Body,
+) -> tuple[BatchContent, Sequence[Mapping[str, Any]], Mapping[str, Any], UploadFile | None]:
+    """Return the options of all films, the rows, the defaults in the rows' file, and the sound under each film."""
     if body.typed:
         batch = validated(BatchRequest, body.fields, "batch")
-        return batch, batch.rows, {}
+        return batch, batch.rows, {}, None
     fields, files = await request_of(body, _FILES)
-    if not files:
+    if "file" not in files:
         raise RequestError("file", "", "missing from the form", "send the rows as a file in this part")
     options, file = validated(BatchContent, fields or {}, "batch"), files["file"]
     data = await file.read(FILE_BYTES + 1)
     found, defaults = await asyncio.to_thread(parsed, file.filename or "", data, ROWS)
-    return options, [row.values for row in found], defaults
+    return options, [row.values for row in found], defaults, files.get("audio")
 
 
 def _jobs(
@@ -102,17 +107,26 @@ def _jobs(
     rows: Sequence[Mapping[str, Any]],
     defaults: Mapping[str, Any],
     caller: Caller,
+    track: UploadFile | None,
+    place: NewPlace,
 ) -> list[Job]:
-    """Create a job for each row. Blocks. Raises RequestError that names the row."""
+    """Create a job for each row, and store a copy of the sound with each that has it. Blocks. Raises RequestError that
+    names the row."""
     extra = options.extra("admin" in caller.scopes)
     with at("defaults"):
         common = merged(_plain(options.defaults), _plain(defaults))
-    jobs = []
+    jobs, kept = list[Job](), dict[str, str]()
     for number, row in enumerate(rows):
         with at(f"row {number + 1}"):
             film = _film(merged(common, _plain(row)))
-            request = film.request(service.loras_of(caller.owner))
-            jobs.append(ordered(request, film.polish_options(), owner=caller.owner, **extra))
+            named, own = dict[str, Any](), dict[str, str]()
+            if track is not None and film.audio is None:
+                id = place()
+                own = inputs.again(service, kept, id) if kept else inputs.stored(service, film, {"audio": track}, id)
+                kept, named = kept or own, {"id": id}
+            request = film.request(service.loras_of(caller.owner), **film.sound(own.get("audio")))
+            job = ordered(request, film.polish_options(), owner=caller.owner, **extra)
+            jobs.append(job.model_copy(update=named))
     return jobs
 
 

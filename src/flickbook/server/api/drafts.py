@@ -2,55 +2,85 @@
 
 from __future__ import annotations
 
-import asyncio
+import secrets
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
 
 from flickbook.errors import JobConflict
 from flickbook.jobs import queue
 from flickbook.jobs.create import ordered
-from flickbook.resolution import SEED_LIMIT, resolve
+from flickbook.resolution import DRAWN_SEED_BITS, SEED_LIMIT
 from flickbook.server.access.dependencies import Creator
-from flickbook.server.api.requests import DraftsRequest, FinishRequest
+from flickbook.server.api.requests import EXAMPLE, DraftsRequest, FinishRequest, received
 from flickbook.server.api.responses import ROOT, JobList, list_response
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
+from flickbook.server.submission import inputs
+from flickbook.server.submission.forms import body_of, request_schema
 from flickbook.server.submission.idempotency import IdempotencyKey
-from flickbook.server.submission.submit import together
+from flickbook.server.submission.submit import NewPlace, several, together
 from flickbook.store.base import Job
 
 router = APIRouter(tags=["drafts"])
 
 
-@router.post(f"{ROOT}/drafts", operation_id="create_drafts", status_code=201, responses=refusals(404, 409, 413, 507))
-async def create(body: DraftsRequest, request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
-    """Create drafts with different seeds. All jobs are queued, or none."""
+def _body() -> dict[str, Any]:
+    """Return the OpenAPI schema of the request body."""
+    plain = DraftsRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    plain.pop("$defs", None)
+    return request_schema(plain, EXAMPLE | {"seeds": 8, "until": 0.4}, plain, tuple(inputs.KINDS), ["request"])
+
+
+@router.post(
+    f"{ROOT}/drafts",
+    operation_id="create_drafts",
+    status_code=201,
+    responses=refusals(404, 409, 413, 415, 507),
+    openapi_extra=_body(),
+)
+async def create(request: Request, caller: Creator, idempotency: IdempotencyKey) -> JobList:
+    """Create drafts with different seeds. All jobs are queued, or none.
+
+    Send JSON, or a form with the same JSON in the part `request` and input files in the same parts as those of a job.
+    A draft is silent; the film that is finished from it has the sound.
+    """
     service = service_of(request)
-    extra = body.extra("admin" in caller.scopes) | {"until": body.until}
-    make = partial(asyncio.to_thread, drafts_of, body, service, caller.owner, extra)
-    return await list_response(service, await together(service, make, idempotency))
+    async with body_of(request) as body:
+        drafts, files = await received(body, DraftsRequest, "draft", inputs.KINDS)
+        extra = drafts.extra("admin" in caller.scopes) | {"until": drafts.until}
+        make = partial(drafts_of, drafts, service, caller.owner, extra, files)
+        return await list_response(service, await several(service, make, idempotency))
 
 
-def drafts_of(body: DraftsRequest, service: Service, owner: str, extra: dict[str, Any]) -> list[Job]:
-    """Create a job for each seed. Blocks."""
-    request = body.request(service.loras_of(owner))
+def drafts_of(
+    body: DraftsRequest,
+    service: Service,
+    owner: str,
+    extra: dict[str, Any],
+    files: Mapping[str, UploadFile],
+    place: NewPlace,
+) -> list[Job]:
+    """Create a job for each seed, and store a copy of the input files with each. Blocks."""
     if isinstance(body.seeds, list):
         seeds = list(dict.fromkeys(body.seeds))
     else:
-        first = resolve(request).seed
+        first = secrets.randbits(DRAWN_SEED_BITS) if body.seed is None else body.seed
         seeds = [(first + number) % SEED_LIMIT for number in range(body.seeds)]
-    return [
-        ordered(
-            request.model_copy(update={"seed": seed}),
-            body.polish_options(),
-            kind="draft",
-            owner=owner,
-            **extra,
-        )
-        for seed in seeds
-    ]
+    loras, polish_options, jobs = service.loras_of(owner), body.polish_options(), list[Job]()
+    kept = dict[str, str]()
+    for seed in seeds:
+        named, own = dict[str, Any](), dict[str, str]()
+        if files:
+            id = place()
+            own = inputs.again(service, kept, id) if kept else inputs.stored(service, body, files, id)
+            kept, named = kept or own, {"id": id}
+        request = body.request(loras, **body.files(own)).model_copy(update={"seed": seed})
+        jobs.append(ordered(request, polish_options, kind="draft", owner=owner, **extra).model_copy(update=named))
+    return jobs
 
 
 @router.post(f"{ROOT}/drafts/finish", operation_id="finish_drafts", status_code=201, responses=refusals(404, 409, 413))

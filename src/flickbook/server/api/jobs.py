@@ -12,8 +12,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
-from flickbook import catalogue, settings
-from flickbook.conditioning import unread
 from flickbook.errors import JobNotFound, RequestError
 from flickbook.jobs.artifacts import LOG
 from flickbook.jobs.create import ordered
@@ -21,7 +19,6 @@ from flickbook.jobs.queue import FAVOURITE
 from flickbook.server.access.dependencies import Changer, Creator, Reader
 from flickbook.server.api.requests import (
     EXAMPLE,
-    GUIDES,
     FavouriteRequest,
     JobId,
     JobRequest,
@@ -43,7 +40,7 @@ from flickbook.server.api.responses import (
 )
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.submission import revisions, uploads
+from flickbook.server.submission import inputs, revisions
 from flickbook.server.submission.forms import body_of, request_schema
 from flickbook.server.submission.idempotency import ChangeKey, Idempotency, IdempotencyKey, changed
 from flickbook.server.submission.queue_position import line_of
@@ -56,17 +53,6 @@ from flickbook.store.base import Job, Kind, State
 UNTIL: Final = 0.4
 #: The bytes of a log that are returned, from its end.
 _MAX_LOG: Final = 1 << 20
-#: The parts of a form that hold input files.
-_KINDS: Final[dict[str, uploads.Kind]] = {
-    "image": "picture",
-    "video": "film",
-    "last_image": "picture",
-    "control_video": "film",
-    "face_video": "film",
-    "mask": "either",
-    "audio": "sound",
-    **{f"{name}-{number}": "picture" for name in ("condition", "reference") for number in range(GUIDES)},
-}
 router = APIRouter(tags=["jobs"])
 
 
@@ -74,7 +60,7 @@ def _body() -> dict[str, Any]:
     """Return the OpenAPI schema of the request body."""
     plain = JobRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     plain.pop("$defs", None)
-    return request_schema(plain, EXAMPLE, plain, tuple(_KINDS), ["request"])
+    return request_schema(plain, EXAMPLE, plain, tuple(inputs.KINDS), ["request"])
 
 
 @router.post(
@@ -94,7 +80,7 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """
     service = service_of(request)
     async with body_of(request) as body:
-        job_request, files = await received(body, JobRequest, "job", _KINDS)
+        job_request, files = await received(body, JobRequest, "job", inputs.KINDS)
         make = partial(job_of, service, caller, job_request, files)
         job = await submitted(service, make, idempotency)
     response.headers["location"] = f"{ROOT}/jobs/{job.id}"
@@ -105,11 +91,7 @@ def job_of(service: Service, caller: Caller, job_request: JobRequest, files: dic
     """Create the job of a request and store its input files. Blocks."""
     kind, until = _kind(job_request)
     fields: dict[str, Any] = {"num_frames": 1} if job_request.kind == "picture" else {}
-    kept = dict[str, str]()
-    for field, upload in files.items():
-        _check_input(job_request, field)
-        place = service.artifacts.made(id)
-        kept[field] = str(uploads.keep(field, upload.file, place, f"given-{field}", _KINDS[field]))
+    kept = inputs.stored(service, job_request, files, id)
     return ordered(
         job_request.request(service.loras_of(caller.owner), **fields, **job_request.files(kept)),
         job_request.polish_options(),
@@ -131,22 +113,6 @@ def _kind(job_request: JobRequest) -> tuple[Kind | None, float]:
     if job_request.kind == "film" and job_request.num_frames == 1:
         raise RequestError("num_frames", 1, "a film needs 2 frames or more", "ask for a picture")
     return job_request.kind, 1.0
-
-
-def _check_input(job_request: JobRequest, field: str) -> None:
-    """Check that the model supports this input, before the file is stored. A sound is none of the model."""
-    if field == "audio":
-        if job_request.audio is not None:
-            raise RequestError(field, job_request.audio, "is also sent as a file", "send one of them")
-        return
-    model = catalogue.find(job_request.model or settings.load().model)
-    if field not in ("image", "video"):
-        name = {"condition": "conditions", "reference": "reference_images"}.get(field.partition("-")[0], field)
-        if name not in model.accepts:
-            raise unread(name, field, model)
-    elif field not in model.inputs:
-        limit = f"{model.name} starts from {' or '.join(model.inputs)}"
-        raise RequestError(field, "", limit, "leave it out, or choose another model")
 
 
 async def shown(request: Request, job: Job) -> JobResponse:

@@ -122,15 +122,9 @@ class ConditionPlace(Body):
     strength: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class Film(Choices):
-    """The options of a film. A field that is left out uses the model's default."""
+class Soundtrack(Body):
+    """The sound of a film; a file is the part `audio` of a form."""
 
-    prompt: Prompt
-    num_frames: Annotated[int, Field(ge=1)] | None = None
-    prompt_at: Annotated[list[Turn], Field(max_length=64)] | None = None
-    strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    conditions: Annotated[list[ConditionPlace], Field(max_length=GUIDES)] | None = None
-    control: Annotated[Control, Field(description="edges: compute the edges of the part control_video")] | None = None
     audio: Annotated[Literal["none"], Field(description="none: no sound, even if the model makes it")] | None = None
     audio_fit: (
         Annotated[
@@ -140,6 +134,22 @@ class Film(Choices):
         | None
     ) = None
     audio_fade: Annotated[float, Field(ge=0, le=60, description="Seconds of fade of the uploaded sound")] | None = None
+
+    def sound(self, track: str | None = None) -> dict[str, Any]:
+        """Return the fields of the Request for the sound; `track` is the path of the uploaded file."""
+        fade = None if self.audio_fade is None else float(self.audio_fade)
+        return {"audio": track or self.audio, "audio_fit": self.audio_fit, "audio_fade": fade}
+
+
+class Film(Choices, Soundtrack):
+    """The options of a film. A field that is left out uses the model's default."""
+
+    prompt: Prompt
+    num_frames: Annotated[int, Field(ge=1)] | None = None
+    prompt_at: Annotated[list[Turn], Field(max_length=64)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    conditions: Annotated[list[ConditionPlace], Field(max_length=GUIDES)] | None = None
+    control: Annotated[Control, Field(description="edges: compute the edges of the part control_video")] | None = None
     polish: PolishOption | None = None
 
     def request(self, loras: Sequence[Path], **fields: Any) -> Request:
@@ -151,9 +161,7 @@ class Film(Choices):
         if self.conditions and "conditions" not in fields:
             limit = "need a file for each of them"
             raise RequestError("conditions", len(self.conditions), limit, "send them in a form to /api/v1/jobs")
-        own |= {"audio": self.audio, "audio_fit": self.audio_fit}
-        own["audio_fade"] = None if self.audio_fade is None else float(self.audio_fade)
-        return super().request(loras, **own | fields)
+        return super().request(loras, **own | self.sound() | fields)
 
     def files(self, kept: Mapping[str, str]) -> dict[str, Any]:
         """Return the fields of the Request for stored input files; `kept` maps the part of each to its path.
@@ -249,7 +257,7 @@ class DraftsRequest(Work):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE | {"seeds": 8, "until": 0.4}]})
 
 
-class SequenceRequest(Effort, Choices):
+class SequenceRequest(Effort, Choices, Soundtrack):
     """A sequence: `frames_per` frames for each of `prompts`, 2 to 10,000 frames in all.
 
     `drift` is how far the noise moves between two prompts. `feedback` is how much each image is made from the one

@@ -19,11 +19,11 @@ from flickbook.jobs.create import shot
 from flickbook.server.access.dependencies import Creator
 from flickbook.server.api.jobs import shown
 from flickbook.server.api.loras import files_of
-from flickbook.server.api.requests import Container, Effort, LoraNamed, Name, Prompt, received, validated
+from flickbook.server.api.requests import Container, Effort, LoraNamed, Name, Prompt, Soundtrack, received, validated
 from flickbook.server.api.responses import ROOT, JobResponse
 from flickbook.server.errors import refusals
 from flickbook.server.service import Caller, Service, service_of
-from flickbook.server.submission import uploads
+from flickbook.server.submission import inputs, uploads
 from flickbook.server.submission.forms import body_of, request_schema
 from flickbook.server.submission.idempotency import IdempotencyKey
 from flickbook.server.submission.submit import submitted
@@ -31,8 +31,14 @@ from flickbook.spec import Quality
 from flickbook.store.base import Job
 
 #: The input files of a shot and their kinds; the part of a form is shot-1-image for the first shot's image.
-_KINDS: Final[dict[str, uploads.Kind]] = {"image": "picture", "video": "film", "last_image": "picture"}
-FILES: Final = tuple(f"shot-{number}-{name}" for number in range(1, SHOTS + 1) for name in _KINDS)
+_KINDS: Final[dict[str, uploads.Kind]] = {
+    "image": "picture",
+    "video": "film",
+    "last_image": "picture",
+    "audio": "sound",
+}
+#: The parts of a form: the sound under the whole film, and the files of its shots.
+FILES: Final = ("audio", *(f"shot-{number}-{name}" for number in range(1, SHOTS + 1) for name in _KINDS))
 #: Options of a shot that name files, which a request cannot open.
 _PATHS: Final = (*PATHS, "upscaler", "condition", "reference_image", "lora")
 _EXAMPLE: Final[dict[str, Any]] = {
@@ -47,7 +53,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 router = APIRouter(tags=["shots"])
 
 
-class ShotsRequest(Effort):
+class ShotsRequest(Effort, Soundtrack):
     """A film of several shots.
 
     A shot has the options of a job, and `seconds` instead of `num_frames`, `begins` (previous: from the last frame of
@@ -69,7 +75,7 @@ def _body() -> dict[str, Any]:
     """Return the OpenAPI schema of the request body."""
     plain = ShotsRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     plain.pop("$defs", None)
-    return request_schema(plain, _EXAMPLE, plain, FILES[: len(_KINDS)], ["request"])
+    return request_schema(plain, _EXAMPLE, plain, FILES[: 1 + len(_KINDS)], ["request"])
 
 
 @router.post(
@@ -83,7 +89,8 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """Create a film of several shots. The job is of the kind shots.
 
     Send JSON, or a form with the same JSON in the part `request` and the input files of shots in parts such as
-    `shot-1-image`, `shot-2-last_image` and `shot-3-video`. Finished shots are kept while the film is made, so a resumed
+    `shot-1-image`, `shot-2-last_image`, `shot-3-video` and `shot-4-audio`. The part `audio` is the sound under the
+    whole film. Finished shots are kept while the film is made, so a resumed
     job does not make them again.
     """
     service = service_of(request)
@@ -102,13 +109,18 @@ def shots_of(service: Service, caller: Caller, body: ShotsRequest, files: Mappin
             shots.append(_options(service, caller, options))
     with at("defaults"):
         defaults = {"model": settings.load().model} | _options(service, caller, body.defaults)
+    sound = body.sound(inputs.stored_track(service, body, files, id))
     for part, upload in files.items():
+        if part == "audio":
+            continue
         _, place, name = part.split("-", 2)
         if int(place) > len(shots):
             raise RequestError(part, "", f"there are {len(shots)} shots", "leave it out, or add the shot")
         kept = uploads.keep(name, upload.file, service.artifacts.made(id), f"given-{part}", _KINDS[name])
+        if name in shots[int(place) - 1]:
+            raise RequestError(part, shots[int(place) - 1][name], "is also sent as a file", "send one of them")
         shots[int(place) - 1][name] = str(kept)
-    document = {"shots": shots, "defaults": defaults, "subjects": body.subjects, "fade": body.fade}
+    document = {"shots": shots, "defaults": defaults, "subjects": body.subjects, "fade": body.fade} | sound
     encoding = {name: getattr(body, name) for name in ("container", "codec", "quality", "pixel_format")}
     extra = body.extra("admin" in caller.scopes)
     return shot(shot_list.of(document), {}, encoding, owner=caller.owner, **extra)
@@ -123,9 +135,9 @@ def _options(service: Service, caller: Caller, options: Mapping[str, Any]) -> di
         raise RequestError("polish", type(polish).__name__, "must be an object", 'send for example {"steady": 1}')
     found |= polish
     for name in _PATHS:
-        if name in found:
+        if name in found and (name, found[name]) != ("audio", "none"):
             limit = "names a file, which a request cannot open"
-            raise RequestError(name, str(found[name]), limit, "send a picture or a film as a part of a form")
+            raise RequestError(name, str(found[name]), limit, "send the file as a part of a form")
     if (named := found.pop("loras", None)) is not None:
         if not isinstance(named, list):
             raise RequestError("loras", type(named).__name__, "must be a list", 'send [{"name": "ink"}]')

@@ -186,8 +186,6 @@ def again(
     if polish_options and parent.kind in ("sequence", "shots"):
         limit = f"{parent.id} is of the kind {parent.kind}, which is repeated as it is"
         raise RequestError("polish", ", ".join(polish_options), limit, "leave it out")
-    if parent.kind == "sequence":
-        return _sequence(parent, prompt=prompt, seed=seed, owner=owner)
     parent = service.artifacts.localised(parent)
     service.artifacts.fetch_job(parent.id)
     place = service.artifacts.made(id)
@@ -203,6 +201,8 @@ def again(
         for film in service.artifacts.of(parent.id).glob(f"{PARENT}.*"):
             uploads.again(film, place, PARENT)
     home = Path(parent.model_dir) if parent.model_dir else None
+    if parent.kind == "sequence":
+        return _sequence(parent, changes, prompt=prompt, seed=seed, owner=owner)
     if parent.kind == "shots":
         return _shots(parent, changes, prompt=prompt, seed=seed, owner=owner)
     job = ordered(
@@ -225,13 +225,13 @@ def again(
     return job if polish_options else job.model_copy(update={"networks": parent.networks})
 
 
-def _sequence(parent: Job, *, prompt: str | None, seed: int | None, owner: str) -> Job:
+def _sequence(parent: Job, changes: dict[str, object], *, prompt: str | None, seed: int | None, owner: str) -> Job:
     """Create the job of the same sequence, optionally with another first prompt."""
     plan = parent.plan
     prompts = [plan.prompt if prompt is None else prompt, *(text for _, text in plan.prompt_at)]
     return sequenced(
         prompts,
-        parent.request.model_copy(update={"model": plan.model, "seed": seed}),
+        parent.request.model_copy(update={"model": plan.model, "seed": seed, "audio": _track(parent, changes)}),
         frames_per=plan.num_frames // len(prompts),
         drift=DRIFT if plan.drift is None else plan.drift,
         feedback=plan.feedback or 0.0,
@@ -245,7 +245,7 @@ def _shots(parent: Job, changes: dict[str, object], *, prompt: str | None, seed:
     """Create the job of the same shots; with another seed, those of all shots move by the same distance."""
     if prompt is not None:
         raise RequestError("prompt", prompt, f"{parent.id} has a prompt for each shot", "send the shots anew")
-    request = parent.request.model_copy(update={"shots": changes["shots"]})
+    request = parent.request.model_copy(update={"shots": changes["shots"], "audio": _track(parent, changes)})
     first = secrets.randbits(DRAWN_SEED_BITS) if seed is None else seed
     moved = [
         shot.model_copy(
@@ -259,6 +259,11 @@ def _shots(parent: Job, changes: dict[str, object], *, prompt: str | None, seed:
     ]
     request = request.model_copy(update={"shots": tuple(moved), "seed": first})
     return shot_again(request, owner=owner, precision=parent.precision, networks=parent.networks)
+
+
+def _track(parent: Job, changes: dict[str, object]) -> object:
+    """Return the path of the job's own copy of its sound, or what the parent has in place of a file."""
+    return changes.get("audio", parent.request.audio)
 
 
 def _film(service: Service, sent: IO[bytes] | None, parent: Job | None, place: Path, stem: str) -> Path:

@@ -22,6 +22,8 @@ from flickbook.server.submission.idempotency import Idempotency
 from flickbook.server.submission.uploads import READERS
 from flickbook.store.base import DONE, Job, new_id
 
+#: Returns the id of a new job, in whose directory its input files are stored.
+NewPlace = Callable[[], str]
 #: Seconds between two looks at a job that a client waits for.
 _LOOK: Final = 0.08
 _AGAIN: Final = {"retry-after": "5"}
@@ -37,37 +39,61 @@ async def submitted(service: Service, make: Callable[[str], Job], idempotency: I
     An equal request under the same Idempotency-Key returns the same job. Raises IdempotencyKeyReused, LimitReached,
     ModelNotPulled.
     """
-    id = new_id("job")
 
-    def stored() -> Job:
-        job = make(id)
-        service.artifacts.upload(id)
-        return job
+    def one(place: NewPlace) -> list[Job]:
+        id = place()
+        return [make(id).model_copy(update={"id": id})]
+
+    (found, *_) = await several(service, one, idempotency)
+    return found
+
+
+async def several(
+    service: Service, make: Callable[[NewPlace], list[Job]], idempotency: Idempotency | None = None
+) -> list[Job]:
+    """Submit the jobs that `make` creates, all or none; `submitted` for several jobs.
+
+    `make` calls its argument for the id of each job whose input files it stores.
+    """
+    ids = list[str]()
+
+    def place() -> str:
+        ids.append(new_id("job"))
+        return ids[-1]
+
+    def stored() -> list[Job]:
+        jobs = make(place)
+        for id in ids:
+            service.artifacts.upload(id)
+        return jobs
+
+    def clear() -> None:
+        for id in ids:
+            service.artifacts.clear(id)
 
     async def made() -> list[Job]:
         try:
             # Reads the uploaded files, which may take as long as their limits allow.
-            job = await asyncio.get_running_loop().run_in_executor(READERS, stored)
+            return await asyncio.get_running_loop().run_in_executor(READERS, stored)
         except Exception:
-            await asyncio.to_thread(service.artifacts.clear, id)
+            await asyncio.to_thread(clear)
             raise
-        return [job.model_copy(update={"id": id})]
 
     try:
-        (found, *_) = await together(service, made, idempotency)
-    # After any other failure it is unknown whether the job was stored.
+        found = await together(service, made, idempotency)
+    # After any other failure it is unknown whether the jobs were stored.
     except (LimitReached, IdempotencyKeyReused, ModelNotPulled):
-        await asyncio.to_thread(service.artifacts.clear, id)
+        await asyncio.to_thread(clear)
         raise
-    if found.id != id:
-        await asyncio.to_thread(service.artifacts.clear, id)
+    if not {job.id for job in found}.issuperset(ids):
+        await asyncio.to_thread(clear)
     return found
 
 
 async def together(
     service: Service, make: Callable[[], Awaitable[list[Job]]], idempotency: Idempotency | None
 ) -> list[Job]:
-    """Submit the jobs that `make` creates, all or none; `submitted` for several jobs."""
+    """Submit the jobs that `make` creates, all or none, if it stores no files."""
     async with _turn(idempotency):
         if idempotency is not None and (before := await idempotency.jobs(service)):
             return before

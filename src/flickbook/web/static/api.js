@@ -2,6 +2,13 @@
 
 export const ROOT = "/api/v1";
 
+/** The labels of fields that are no components of a form. */
+const LABELS = {
+  id: "Job", width: "Width", height: "Height", files: "Clips", image: "the picture to start from", video: "the film to start from",
+  last_image: "Last frame", conditions: "Pictures at frames", reference_images: "Reference pictures", control_video: "Control video",
+  control: "Kind of the control video", face_video: "Face video", mask: "Mask",
+};
+
 /** An error response of the service; its message names the field, `num_frames=999: must be ...`. */
 export class Refused extends Error {
   constructor(message, status, field) {
@@ -12,10 +19,12 @@ export class Refused extends Error {
 
   /** The message with the field's label: `Frames 999: must be ...`, `Prompt: is empty`. */
   text(labels = {}) {
-    const known = { id: "Job", width: "Width", height: "Height", files: "Clips", ...labels };
+    const known = { ...LABELS, ...labels };
+    // A remedy may name an option of the command.
+    const message = this.message.replaceAll(/--([a-z]+(?:-[a-z]+)*)(?: PATH)?/g, (option, name) => known[name.replaceAll("-", "_")] ?? known[`polish.${name}`] ?? option);
     const label = known[this.field] ?? known[`polish.${this.field}`];
-    if (!label || !this.message.startsWith(this.field)) return this.message;
-    return label + this.message.slice(this.field.length).replace(/^=:/, ":").replace(/^=/, " ");
+    if (!label || !message.startsWith(this.field)) return message;
+    return label + message.slice(this.field.length).replace(/^=:/, ":").replace(/^=/, " ");
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { ask, worded } from "./api.js";
 import { h, say } from "./draw.js";
+import { guided, guides } from "./guides.js";
 import { jobs } from "./jobs.js";
 
 const DRAFTS = 8;
@@ -123,24 +124,30 @@ async function sent(what, names, values) {
   if (what === "batch") return batch(String(values[0] ?? ""));
   const fields = body(names, values);
   if (what === "sequence") return [await made("sequences", { json: fields })];
-  const file = document.querySelector(`flickbook-begin[for="${what === "drafts" ? "film" : what}"]`)?.file;
-  const track = document.querySelector(`flickbook-sound[for="${what === "drafts" ? "film" : what}"]`)?.file;
+  const own = what === "drafts" ? "film" : what;
+  const file = document.querySelector(`flickbook-begin[for="${own}"]`)?.file;
+  const track = document.querySelector(`flickbook-sound[for="${own}"]`)?.file;
+  const given = guides(own);
+  Object.assign(fields, given.fields);
   if (!file) delete fields.strength;
   if (track) delete fields.audio;
   else delete fields.audio_fit;
   if (!track || !fields.audio_fade) delete fields.audio_fade;
-  if (what === "drafts") {
-    if (track) throw new Error("drafts have no sound file; remove it, and add it to the finished film");
-    if (file) throw new Error("drafts cannot start from a picture or a film; remove it");
-    return (await made("drafts", { json: { ...fields, seeds: DRAFTS } })).data;
-  }
+  const parts = [...given.parts];
+  if (file) parts.push([file.type.startsWith("video/") || file.type === "image/gif" ? "video" : "image", file]);
+  if (track) parts.push(["audio", track]);
+  if (what === "drafts") return (await made("drafts", request({ ...fields, seeds: DRAFTS }, parts))).data;
   if (what === "picture") fields.kind = "picture";
-  if (!file && !track) return [await made("jobs", { json: fields })];
+  return [await made("jobs", request(fields, parts))];
+}
+
+/** A request of these fields: JSON, or a form if there are files, [name, file] each. */
+function request(fields, parts) {
+  if (!parts.length) return { json: fields };
   const form = new FormData();
   form.append("request", JSON.stringify(fields));
-  if (file) form.append(file.type.startsWith("video/") || file.type === "image/gif" ? "video" : "image", file);
-  if (track) form.append("audio", track);
-  return [await made("jobs", { form })];
+  for (const [name, file] of parts) form.append(name, file);
+  return { form };
 }
 
 async function batch(text) {
@@ -170,7 +177,9 @@ export async function fill(plan) {
   const lacks = [
     !exact && "the seed",
     plan.loras?.length && "the LoRAs", (plan.image || plan.video) && "the picture or film it starts from",
-    plan.audio && plan.audio !== "none" && "the sound file", polish.rate && "the output frame rate",
+    plan.audio && plan.audio !== "none" && "the sound file",
+    [plan.last_image, plan.control_video, plan.face_video, plan.mask, plan.conditions?.length, plan.reference_images?.length].some(Boolean) && "the files that guide it",
+    polish.rate && "the output frame rate",
     (polish.interpolate > 4 || polish.upscale > 4) && "the upscaling",
   ].filter(Boolean);
   if (plan.lora_text) return say(`The form has the settings of the sample, and the LoRA ${plan.lora_text}.`);
@@ -364,4 +373,4 @@ customElements.define("flickbook-begin", Begin);
 customElements.define("flickbook-rows", Rows);
 customElements.define("flickbook-sound", Sound);
 customElements.define("flickbook-examples", Examples);
-window.flickbook = { send, fill, load, note, timed };
+window.flickbook = { send, fill, load, note, timed, guided };

@@ -1,6 +1,7 @@
 // Loads the custom elements of the studio's page.
 
 import "./form.js";
+import "./guides.js";
 import "./stage.js";
 import "./queue.js";
 import "./drafts.js";
