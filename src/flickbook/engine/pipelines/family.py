@@ -26,6 +26,7 @@ from flickbook.engine.pipelines.overlap import Overlap, last_latents
 from flickbook.engine.pipelines.preview import pictures
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
+from flickbook.engine.pipelines.single_file import transformer
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.errors import MissingExtra, RequestError, WeightsError
@@ -72,6 +73,8 @@ class PipelineFamily:
             root = catalogue.find(root.base)
             named = directory(root)
             weights |= {f"{root.name}/{name}": digest for name, digest in fingerprint(named, cache).items()}
+        if setup.model.transformer:
+            extra["transformer"] = transformer(place / setup.model.transformer, named, how)
         # The class in an index may be the one the weights were converted with; the catalogue's class takes precedence.
         name = setup.model.pipeline if class_of(named) and setup.model.pipeline else class_of(named)
         if "safety_checker" in index_of(named) and not (named / "safety_checker").is_dir():
