@@ -29,6 +29,8 @@ PIPELINES = (
     "HeliosPipeline",
     "HunyuanVideo15ImageToVideoPipeline",
     "HunyuanVideo15Pipeline",
+    "HunyuanVideoFramepackPipeline",
+    "HunyuanVideoPipeline",
     "I2VGenXLPipeline",
     "Kandinsky5I2VPipeline",
     "Kandinsky5T2VPipeline",

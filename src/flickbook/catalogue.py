@@ -115,6 +115,7 @@ class Model(Record):
     call: dict[str, bool | int | float | str | tuple[float, ...]] = {}
     scheduling: dict[str, bool | int | float | str] = {}
     lora: tuple[tuple[str, float], ...] = ()
+    beside: dict[str, str] = {}  # a repository with its image encoder -> its commit
     transformer: str = ""  # its file with the transformer that replaces that of its base, named as by its publisher
     unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself

@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.conftest import Command
-from tests.loopback_hub import Hub
+from tests.loopback_hub import SHA, Hub
 
+from flickbook import catalogue
 from flickbook.catalogue import find, list_models
 from flickbook.cli.app import run
+from flickbook.hub.add import describe
 
 
 def test_the_list_has_a_line_for_each_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +80,18 @@ def repository(online: Hub) -> Hub:
     names = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
     online.repos["somebody/tiny"] = {name: (home / name).read_bytes() for name in names}
     return online
+
+
+@pytest.mark.slow
+def test_the_image_encoder_of_another_repository_is_pulled_too(repository: Hub, command: Command, data: Path) -> None:
+    pulled = {"image_encoder/config.json": b"{}", "image_encoder/model.safetensors": b"eye" * 99}
+    rest = {"transformer/diffusion_pytorch_model.safetensors": b"large" * 99}
+    repository.repos["someone/vision"] = {**pulled, "feature_extractor/preprocessor_config.json": b"{}", **rest}
+    model = describe("pair", "somebody/tiny", "builtin")
+    catalogue.add(model.model_copy(update={"beside": {"someone/vision": SHA}}))
+    done = command("models", "pull", "pair")
+    assert done.returncode == 0, done.stderr
+    assert repository.sent("image_encoder/model.safetensors") and not repository.sent(next(iter(rest)))
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def describe(name: str, source: str, like: str = "") -> Model:
             remedy = f"add it with --like and one of {', '.join(m.name for m in catalogue.list_models())}"
             raise WeightsError(place / "model_index.json", f"names the pipeline {kind}", remedy)
         changes: dict[str, object] = {"directory": str(place.resolve()), "repo": "", "convert": "", "files": ()}
-        changes |= {"base": "", "lora": (), "transformer": ""}
+        changes |= {"base": "", "lora": (), "transformer": "", "beside": {}}
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
         changes = {"directory": "", "repo": source}
         near = "text-to-video-ms-1.7b"

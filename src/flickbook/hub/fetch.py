@@ -17,7 +17,7 @@ from flickbook.errors import ModelNotPulled, OutputError, RequestError, WeightsE
 from flickbook.files import existing
 from flickbook.hub import videocrafter
 from flickbook.hub.checkpoint import Checkpoint, convert
-from flickbook.hub.find import cache_folder, converted, directory, terms
+from flickbook.hub.find import VISION, cache_folder, converted, directory, terms
 from flickbook.hub.manifest import write_manifest
 from flickbook.hub.pull import OnBytes, Pulled, check_room, pull
 from flickbook.hub.pull import remaining as remaining_of
@@ -50,6 +50,8 @@ def _sources(model: Model) -> list[_Source]:
     """The repositories of a model's own files, without those of its base."""
     revision = "main" if model.commit == "unpinned" else model.commit
     found = [_Source(model.repo, revision, model.variant, model.files)]
+    only = tuple(f"{folder}/*" for folder in VISION)
+    found += [_Source(repo, commit, only=only) for repo, commit in model.beside.items()]
     if model.convert in videocrafter.VERSIONS:
         clip = catalogue.find(_CLIP)
         found.append(_Source(clip.repo, clip.commit, only=("tokenizer/*",), weights=False))

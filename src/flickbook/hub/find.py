@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from flickbook import catalogue, settings
 from flickbook.catalogue import Model
 from flickbook.errors import HubError, ModelNotFound, ModelNotPulled, WeightsError
+
+#: The folders of a repository beside a model's own: the image encoder and what prepares its images.
+VISION: Final = ("image_encoder", "feature_extractor")
 
 
 def directory(model: Model) -> Path:
@@ -16,6 +20,7 @@ def directory(model: Model) -> Path:
     """
     if model.base and found(catalogue.find(model.base)) is None:
         raise _absent(model)
+    beside(model)
     # An adapter or a LoRA alone is not a pipeline and has no model_index.json.
     index = (*model.files, "config.json")[0] if model.base else "model_index.json"
     if model.directory:
@@ -29,6 +34,15 @@ def directory(model: Model) -> Path:
     if here is not None and (here / index).is_file():
         return here
     raise _absent(model)
+
+
+def beside(model: Model) -> dict[str, Path]:
+    """The directories of the repositories beside a model's own, by their names. Raises ModelNotPulled."""
+    places = {repo: cached(repo, commit) for repo, commit in model.beside.items()}
+    found = {repo: place for repo, place in places.items() if place is not None and (place / VISION[0]).is_dir()}
+    if len(found) < len(places):
+        raise _absent(model)
+    return found
 
 
 def _absent(model: Model) -> ModelNotPulled:

@@ -9,10 +9,15 @@ from typing import Any
 
 from flickbook.engine.pipelines.registry import PIPELINES
 from flickbook.errors import WeightsError
+from flickbook.hub.find import VISION
 from flickbook.hub.manifest import read_config
 
 #: Networks that are added to a base model -> their names in the pipeline.
-_ADDED = {"ControlNetModel": "controlnet", "MotionAdapter": "motion_adapter"}
+_ADDED = {
+    "ControlNetModel": "controlnet",
+    "MotionAdapter": "motion_adapter",
+    "HunyuanVideoFramepackTransformer3DModel": "transformer",
+}
 #: Motif-Video's guidance as its model card recommends it; the repository has no configuration of it.
 _MOTIF_GUIDANCE = {
     "guidance_scale": 8.0,
@@ -89,6 +94,22 @@ def added_part(place: Path, how: dict[str, Any]) -> dict[str, Any]:
     if kind not in _ADDED:
         raise WeightsError(path, f"names the network {kind}", f"known are {', '.join(_ADDED)}")
     return {_ADDED[kind]: checked(lambda: getattr(diffusers, kind).from_pretrained(str(place), **how), place)}
+
+
+def vision_parts(place: Path, how: dict[str, Any]) -> dict[str, Any]:
+    """The image encoder of a directory and what prepares its images. Raises WeightsError for damaged ones."""
+    import transformers
+
+    _check_code(place)
+    encoder, prepare = (str(place / folder) for folder in VISION)
+    load = partial(
+        transformers.SiglipVisionModel.from_pretrained, encoder, dtype=how["torch_dtype"], use_safetensors=True
+    )
+    # The other class for its images would need torchvision.
+    images = partial(transformers.SiglipImageProcessorPil.from_pretrained, prepare, local_files_only=True)
+    return dict(
+        zip(VISION, (checked(partial(load, local_files_only=True), place), checked(images, place)), strict=True)
+    )
 
 
 def replaced_parts(kind: Any, place: Path) -> dict[str, Any]:

@@ -20,7 +20,15 @@ from flickbook import catalogue
 from flickbook.engine.family import Setup, Sources
 from flickbook.engine.memory.quantize import quantize
 from flickbook.engine.pipelines.call import Call
-from flickbook.engine.pipelines.directory import added_part, checked, class_of, index_of, replaced_parts, variant_of
+from flickbook.engine.pipelines.directory import (
+    added_part,
+    checked,
+    class_of,
+    index_of,
+    replaced_parts,
+    variant_of,
+    vision_parts,
+)
 from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
 from flickbook.engine.pipelines.preview import pictures
@@ -30,7 +38,7 @@ from flickbook.engine.pipelines.single_file import transformer
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.errors import MissingExtra, RequestError, WeightsError
-from flickbook.hub.find import directory
+from flickbook.hub.find import beside, directory
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.media.sound.samples import Sound
 from flickbook.spec import Placement, Plan
@@ -73,6 +81,9 @@ class PipelineFamily:
             root = catalogue.find(root.base)
             named = directory(root)
             weights |= {f"{root.name}/{name}": digest for name, digest in fingerprint(named, cache).items()}
+        for repo, each in beside(setup.model).items():
+            extra |= vision_parts(each, how)
+            weights |= {f"{repo}/{name}": digest for name, digest in fingerprint(each, cache).items()}
         if setup.model.transformer:
             extra["transformer"] = transformer(place / setup.model.transformer, named, how)
         # The class in an index may be the one the weights were converted with; the catalogue's class takes precedence.
