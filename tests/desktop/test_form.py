@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from flickbook import catalogue
 from flickbook.desktop.form import Form
@@ -55,17 +57,45 @@ def test_another_model_brings_its_own_limits_and_defaults(form: Form) -> None:
 
 
 @pytest.mark.slow
-def test_every_model_that_is_offered_takes_what_the_form_says(form: Form) -> None:
-    """A film or a picture from words alone: what the form fills in is refused by no model."""
+def test_every_model_that_is_offered_takes_what_the_form_says(form: Form, tmp_path: Path) -> None:
+    """A film or a picture from words, or from a picture: what the form fills in is refused by no model."""
     form.say("a panda")
+    Image.new("RGB", (64, 64)).save(tmp_path / "first.png")
+    form.inputs._ask = lambda several: [str(tmp_path / "first.png")]
     for picture in (False, True):
         form.picture.set(picture)
         form._kind()
         assert form._listed and form._listed[0].here
         for offer in form._listed:
             choose(form, offer.model.name)
+            form.inputs.clear()
+            for name in {"image" if "text" not in offer.model.inputs else "", *offer.model.needs} - {""}:
+                form.inputs.choose[name].invoke()
             plan = resolve(form.request())
             assert plan.model == offer.model.name and (plan.num_frames == 1) is picture
+
+
+def test_a_model_shows_the_pictures_that_it_reads(form: Form) -> None:
+    form.say("a bird")
+    form.inputs._ask = lambda several: ["/films/ada.png", "/films/can.png"] if several else ["/films/first.png"]
+    mapped = lambda: [name for name, row in form.inputs.rows.items() if row.winfo_manager()]  # noqa: E731
+    assert mapped() == ["image"] and form.request().image is None
+    choose(form, "wan-2.1-vace-1.3b")
+    assert mapped() == ["image", "last_image", "reference_images"]
+    for name in ("image", "last_image", "reference_images"):
+        form.inputs.choose[name].invoke()
+    form.inputs.choose["reference_images"].invoke()
+    request = form.request()
+    assert (request.image, request.last_image) == ("/films/first.png", "/films/first.png")
+    assert request.reference_images == ("/films/ada.png", "/films/can.png") * 2
+    form.inputs.remove["last_image"].invoke()
+    assert form.request().last_image is None
+    choose(form, "wan-2.1-1.3b")
+    assert mapped() == [] and form.request().image is None, "what a model does not read is not sent"
+    choose(form, "wan-2.1-i2v-14b")
+    form.inputs.clear()
+    with pytest.raises(RequestError, match="image=: Wan 2.1 I2V 14B 480P starts from one; choose a picture"):
+        form.request()
 
 
 def test_a_picture_asks_for_no_frames(form: Form) -> None:

@@ -22,6 +22,9 @@ LABELS: Final = {
     "scheduler": "Scheduler",
     "speed": "Speed",
     "negative_prompt": "Negative prompt",
+    "image": "First frame",
+    "last_image": "Last frame",
+    "reference_images": "Reference pictures",
 }
 _SHOWN: Final = 160  # characters of the recommended settings, whose negative prompts may be long
 _WHOLE: Final = ("num_frames", "num_inference_steps", "seed")

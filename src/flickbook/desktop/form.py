@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 from flickbook.catalogue import Model, Real, Whole
 from flickbook.conditioning import files
 from flickbook.desktop.fields import LABELS, number, shortened, size, title
+from flickbook.desktop.inputs import Inputs
 from flickbook.desktop.sources.source import Offer
 from flickbook.desktop.widgets import theme
 from flickbook.desktop.widgets.scroll import Scrolled
@@ -136,8 +137,12 @@ class Form(ttk.Frame):
         self._placed(box, name, row, column, span)
 
     def _more_rows(self) -> None:
-        self._more = ttk.Button(self._body, style="Link.TButton", command=self._unfold, text="More")
-        self._more.grid(row=10, column=0, columnspan=2, sticky="w", pady=(10, 0))
+        between = ttk.Frame(self._body)
+        between.grid(row=10, column=0, columnspan=2, sticky="ew")
+        self.inputs = Inputs(between)
+        self.inputs.pack(fill="x")
+        self._more = ttk.Button(between, style="Link.TButton", command=self._unfold, text="More")
+        self._more.pack(anchor="w", pady=(10, 0))
         before = set(self._body.grid_slaves())
         self._number("guidance_scale", 11, 0)
         self._number("fps", 11, 1)
@@ -204,6 +209,8 @@ class Form(ttk.Frame):
         """Shows the fields that only films have, and sets the button's text."""
         picture = self.picture.get()
         self.make.configure(text="Make the picture" if picture else "Make the film")
+        if self.model is not None:
+            self.inputs.show(self.model, picture)
         for name in ("num_frames", "fps"):
             shown = not picture and (name == "num_frames" or self._unfolded)
             for widget in (self._labels[name], self.fields[name]):
@@ -225,6 +232,7 @@ class Form(ttk.Frame):
         model = self.model
         if model is None:
             return
+        self.inputs.show(model, self.picture.get())
         for name in _NUMBERS:
             self._limit(name, getattr(model, name), keep)
         box = self.fields["size"]
@@ -289,7 +297,7 @@ class Form(ttk.Frame):
             self.notes.grid() if notes else self.notes.grid_remove()
 
     def request(self) -> Request:
-        """The Request in the form. Raises RequestError for an invalid number or size."""
+        """The Request in the form. Raises RequestError for an invalid number or size, and a missing picture."""
         model, picture = self.model, self.picture.get()
         if model is None:
             raise RequestError("model", "", "none is available", "wait until there is a connection")
@@ -310,7 +318,7 @@ class Form(ttk.Frame):
         negative = self.fields["negative_prompt"].get("1.0", "end-1c").strip()
         if negative != model.negative_prompt:
             fields["negative_prompt"] = negative
-        return Request.of(**fields)
+        return Request.of(**fields, **self.inputs.values())
 
     @property
     def words(self) -> str:
@@ -329,6 +337,7 @@ class Form(ttk.Frame):
         model = self.model
         if model is None or model.name != plan.model:
             raise RequestError("model", plan.model, "is not available here", "choose another model")
+        self.inputs.clear()  # a Plan contains the hashes of files, not the files
         self._write("prompt", plan.prompt)
         self._write("negative_prompt", plan.negative_prompt)
         for name in (*_NUMBERS, "seed"):

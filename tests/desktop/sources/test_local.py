@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.desktop.conftest import SOURCE, until
 from tests.loopback_hub import Hub
 from tests.server.api.test_pulls import online
 
 from flickbook.desktop.sources.local import Local
-from flickbook.errors import HubError, OutputError, RequestError, StoreError
+from flickbook.errors import FlickbookError, HubError, OutputError, RequestError, StoreError
+from flickbook.files import sha256
 from flickbook.jobs.backend import Backend
 from flickbook.spec import Request
 
@@ -41,6 +43,23 @@ def test_a_job_from_its_asking_to_its_file(place: Path) -> None:
     source.close()
     with pytest.raises(StoreError, match="is not open"):
         source.recent()
+
+
+def test_a_job_has_its_own_copy_of_a_picture(backend: Backend, tmp_path: Path) -> None:
+    source = Local(workers=0)
+    source.open()
+    start = tmp_path / "red.png"
+    Image.new("RGB", (64, 48), "red").save(start)
+    digest = sha256(start)
+    made = source.make(Request.of(**QUICK, image=str(start)))
+    start.unlink()
+    job = backend.ask(backend.queue.job(made.id))
+    assert made.plan.image == digest and job.request.image is not None and sha256(job.request.image) == digest
+    before = backend.artifacts.ids()
+    for wrong in (start, Path(__file__)):
+        with pytest.raises(FlickbookError):
+            source.make(Request.of(**QUICK, last_image=str(wrong)))
+    assert backend.artifacts.ids() == before
 
 
 def test_what_runs_by_another_window_or_command_is_listed_too(backend: Backend) -> None:

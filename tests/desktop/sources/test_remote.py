@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tests.server.live import live
 from tests.server.settled import QUICK, settled
 
 from flickbook.desktop import frame_buffer
 from flickbook.desktop.sources.remote import Remote, address
-from flickbook.errors import FlickbookError, JobNotFound, RequestError, ServiceError
+from flickbook.errors import FlickbookError, JobNotFound, MediaError, RequestError, ServiceError
 from flickbook.files import sha256
 from flickbook.spec import Request
 
@@ -65,6 +66,18 @@ def test_a_job_from_its_asking_to_its_film(tmp_path: Path) -> None:
         assert source.folder(entry) is None
         source.close()
         assert not path.exists()
+
+
+def test_pictures_are_sent_with_a_job(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "red.png")
+    with live(tmp_path) as service:
+        source = Remote(service.url)
+        made = source.make(Request.of(**QUICK, image=str(tmp_path / "red.png")))
+        assert made.plan.image == sha256(tmp_path / "red.png")
+        with pytest.raises(MediaError, match="No such file"):
+            source.make(Request.of(**QUICK, image=str(tmp_path / "gone.png")))
+        with pytest.raises(FlickbookError, match="last_image.*takes no last frame"):
+            source.make(Request.of(**QUICK, last_image=str(tmp_path / "red.png")))
 
 
 def test_what_waits_is_cancelled(tmp_path: Path) -> None:

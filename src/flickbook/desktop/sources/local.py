@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Final
 from PIL import Image
 
 from flickbook import catalogue, formats, settings
+from flickbook.conditioning import relocated
 from flickbook.desktop import frame_buffer
 from flickbook.desktop.sources.downloads import Downloads
 from flickbook.desktop.sources.source import KINDS, NEWEST, Entry, Offer
-from flickbook.errors import MissingExtra, ModelNotPulled, OutputError, StoreError
+from flickbook.errors import FlickbookError, MediaError, MissingExtra, ModelNotPulled, OutputError, StoreError
+from flickbook.files import replace_whole
 from flickbook.hub.find import directory, found
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.create import ordered
 from flickbook.jobs.workers.supervisor import Supervisor
 from flickbook.spec import Request
-from flickbook.store.base import Job, Query
+from flickbook.store.base import Job, Query, new_id
 
 _AWAY: Final = ("is not open", "try again")
 
@@ -82,16 +85,37 @@ class Local:
         backend = self.backend
         if find_spec("torch") is None:
             raise MissingExtra("torch", "gen")
-        job = ordered(request)
+        job = self._job(request)
         try:
             directory(catalogue.find(request.model))
         except ModelNotPulled:
             if self._downloads is None:
+                backend.artifacts.clear(job.id)
                 raise
         (kept,) = backend.ask(backend.queue.submit([job]))
         if self._downloads is not None:
             self._downloads.look()
         return self._entry(kept)
+
+    def _job(self, request: Request) -> Job:
+        """The job of a request, with a copy of its input files, which the user may move or change meanwhile."""
+        artifacts, id = self.backend.artifacts, new_id("job")
+
+        def copied(name: str, path: str) -> str:
+            target = artifacts.made(id) / f"given-{name}{Path(path).suffix}"
+            try:
+                replace_whole(target, lambda draft: shutil.copyfile(path, draft))
+            except OSError as error:
+                raise MediaError(path, error.strerror or "cannot be read", "choose another file") from None
+            return str(target)
+
+        try:
+            job = ordered(request.model_copy(update=relocated(request, copied)))
+            artifacts.upload(id)
+        except FlickbookError:
+            artifacts.clear(id)
+            raise
+        return job.model_copy(update={"id": id})
 
     def notes(self, prompt: str, model: str) -> list[str]:
         """Notes of the model's list of words."""

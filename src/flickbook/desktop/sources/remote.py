@@ -25,9 +25,19 @@ from pydantic import ValidationError
 
 from flickbook import __version__
 from flickbook.catalogue import Model
+from flickbook.conditioning import relocated
 from flickbook.desktop import frame_buffer
 from flickbook.desktop.sources.source import KINDS, NEWEST, Entry, Offer
-from flickbook.errors import FlickbookError, JobNotFound, OutputError, RequestError, ServiceError, escaped, one_line
+from flickbook.errors import (
+    FlickbookError,
+    JobNotFound,
+    MediaError,
+    OutputError,
+    RequestError,
+    ServiceError,
+    escaped,
+    one_line,
+)
 from flickbook.files import replace_whole
 from flickbook.spec import Plan, Request
 from flickbook.store.base import ID, STATES
@@ -40,6 +50,8 @@ _MAX_PICTURE: Final = 16 << 20
 _MAX_FILM: Final = 4 << 30
 _PIECE: Final = 1 << 17
 _MARK: Final = re.compile(r"[0-9a-f]{64}|")
+#: Fields that name files, which are parts of a form.
+GUIDES: Final = ("image", "last_image", "reference_images")
 _UNLIKE: Final = ("does not answer as a Flickbook service", "check the address; `flickbook serve` prints it")
 
 
@@ -109,12 +121,14 @@ class Remote:
 
     def make(self, request: Request) -> Entry:
         """Queues a job. Raises FlickbookError with the service's message if it is refused."""
+        files = dict[str, str]()
+        relocated(request, lambda name, path: files.setdefault(name, path))  # the parts of the form and their files
         fields = request.model_dump(mode="json", exclude_none=True)
         # Without a response the job may exist: repeating the same request returns that job.
         if self._pending is None or self._pending[0] != fields:
             self._pending = (fields, token_urlsafe(24))
         try:
-            made = self._entry(self._json("POST", "/jobs", fields, {"Idempotency-Key": self._pending[1]}))
+            made = self._entry(self._posted(fields, files, {"Idempotency-Key": self._pending[1]}))
         except ServiceError:
             raise
         except FlickbookError:
@@ -213,9 +227,29 @@ class Remote:
         data = None if body is None else json.dumps(body).encode("ascii")
         headers = dict(more or {}) | ({} if data is None else {"Content-Type": "application/json"})
         with self._answer(method, path, data, headers) as answer:
-            text = self._bytes(answer, _MAX_TEXT)
+            return self._read(answer)
+
+    def _posted(self, fields: dict[str, Any], files: Mapping[str, str], headers: Mapping[str, str]) -> Any:
+        """Sends a job: JSON, or a form if it has input files. Raises MediaError for a file that cannot be read."""
+        if not files:
+            return self._json("POST", "/jobs", fields, headers)
+        named = {name: value for name, value in fields.items() if name not in GUIDES}
+        boundary = f"flickbook-{token_urlsafe(24)}"
+        parts = [("request", "application/json", json.dumps(named).encode("ascii"))]
+        for name, path in files.items():
+            try:
+                parts.append((f'{name}"; filename="{name}', "application/octet-stream", Path(path).read_bytes()))
+            except OSError as error:
+                raise MediaError(path, error.strerror or "cannot be read", "choose another file") from None
+        head = '--{}\r\ncontent-disposition: form-data; name="{}"\r\ncontent-type: {}\r\n\r\n'
+        body = b"".join(head.format(boundary, name, kind).encode() + data + b"\r\n" for name, kind, data in parts)
+        more = {**headers, "Content-Type": f"multipart/form-data; boundary={boundary}"}
+        with self._answer("POST", "/jobs", body + f"--{boundary}--\r\n".encode(), more) as answer:
+            return self._read(answer)
+
+    def _read(self, answer: HTTPResponse) -> Any:
         try:
-            return json.loads(text)
+            return json.loads(self._bytes(answer, _MAX_TEXT))
         except (ValueError, RecursionError):
             raise ServiceError(self.title, *_UNLIKE) from None
 

@@ -26,10 +26,11 @@ class Offer:
     here: bool
 
     def fits(self, picture: bool) -> bool:
-        """Whether it makes films, or pictures, from a prompt alone."""
+        """Whether it makes films, or pictures, from what the form holds."""
         fewest, most = self.model.num_frames.range
-        alone = "text" in self.model.inputs and not self.model.needs
-        return alone and (fewest == 1 if picture else most > 1)
+        begins = bool({"text", "image"} & {*self.model.inputs})
+        held = begins and {*self.model.needs} <= {"last_image", "reference_images"}
+        return held and (fewest == 1 if picture else most > 1)
 
 
 @dataclass(frozen=True)
