@@ -9,7 +9,7 @@ const VIDEOS = "video/*,image/gif";
 const KINDS = {
   last_image: { title: "Last frame", accept: "image/*", hint: "A picture that the film ends with." },
   conditions: { title: "Pictures at frames", accept: "image/*", part: "condition", hint: "Pictures that the film shows on its way." },
-  reference_images: { title: "Reference pictures", accept: "image/*", part: "reference", hint: "Subjects of the film, best on a plain background." },
+  reference_images: { title: "Reference pictures", accept: "image/*", part: "reference", hint: "People or things that the film shows, best on a plain background." },
   control_video: { title: "Control video", accept: VIDEOS, hint: "A film that steers every frame." },
   face_video: { title: "Face video", accept: VIDEOS, hint: "The face of the person whose poses the control video shows." },
   mask: { title: "Mask", accept: "image/*,video/*", hint: "White where the film that this one starts from is made anew, black where it stays." },
