@@ -197,6 +197,23 @@ def test_drafts_have_consecutive_seeds_and_can_be_cancelled_together(tmp_path: P
     run(main())
 
 
+def test_each_draft_has_its_own_copy_of_the_pictures(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service_at(tmp_path) as service, talking(service) as client:
+            drafts = (await ask(client, "draft_films", prompt=RED, seeds=2, image=PICTURE, **QUICK))["films"]
+            jobs = [await service.queue.job(draft["id"]) for draft in drafts]
+            paths = [Path(str(job.request.image)) for job in jobs]
+            assert len(set(paths)) == 2 and all(path.read_bytes() == png() for path in paths)
+            assert [job.id for job in jobs] == [path.parent.name for path in paths]
+            before = service.artifacts.ids()
+            assert "takes no last frame" in await refusal(
+                client, "draft_films", prompt=RED, seeds=2, image=PICTURE, last_image=PICTURE
+            )
+            assert service.artifacts.ids() == before
+
+    run(main())
+
+
 def test_waiting_reports_progress_and_ends_at_its_limit(tmp_path: Path) -> None:
     async def main() -> None:
         told: list[tuple[float, float | None, str | None]] = []

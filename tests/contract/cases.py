@@ -83,6 +83,7 @@ CASES = (
     Case("HunyuanVideo FramePack", "framepack", ("image", "image+last_image"), frames=37, strength=False),
     Case("HunyuanVideo 1.5", "hy15"),
     Case("HunyuanVideo 1.5 I2V", "hy15_i2v", ("image",), 16, strength=False),
+    Case("HunyuanVideo 1.5 I2V, few steps", "hy15_i2v_steps", ("image",), 16, strength=False),
     Case("I2VGen-XL", "i2vgen", ("image",), strength=False),
     Case("Kandinsky 5", "k5"),
     Case("Kandinsky 5 I2V", "k5_i2v", ("image",), frames=17, strength=False),

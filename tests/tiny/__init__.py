@@ -6,7 +6,7 @@ Each function of `ALL` builds one, without network; seed torch before. Sizes are
 from __future__ import annotations
 
 from tests.tiny.cog import cog, cog_i2v, cog_v2v
-from tests.tiny.hunyuan import framepack, hv, hy15, hy15_i2v
+from tests.tiny.hunyuan import framepack, hv, hy15, hy15_i2v, hy15_i2v_steps
 from tests.tiny.kandinsky import k5, k5_i2v, k6
 from tests.tiny.ltx import ltx, ltx2, ltx2_cond, ltx2_i2v, ltx_cond, ltx_i2v
 from tests.tiny.others import allegro, latte, mochi, sana, sana_i2v
@@ -73,6 +73,7 @@ ALL = [
     hv,
     framepack,
     hy15_i2v,
+    hy15_i2v_steps,
     ltx2_i2v,
     ltx2_cond,
     allegro,

@@ -165,6 +165,15 @@ def hy15_i2v():
     )
 
 
+def hy15_i2v_steps():
+    """Step-distilled: the network is given the next timestep too."""
+    p = hy15_i2v()
+    config = {**p.transformer.config, "use_meanflow": True}
+    return HunyuanVideo15ImageToVideoPipeline(
+        **{**p.components, "transformer": HunyuanVideo15Transformer3DModel.from_config(config)}
+    )
+
+
 def framepack():
     parts = {k: v for k, v in hv().components.items() if k != "transformer"}
     tr = HunyuanVideoFramepackTransformer3DModel(

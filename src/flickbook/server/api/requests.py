@@ -160,7 +160,9 @@ class Film(Choices, Soundtrack):
         own["control"] = self.control
         if self.conditions and "conditions" not in fields:
             limit = "need a file for each of them"
-            raise RequestError("conditions", len(self.conditions), limit, "send them in a form to /api/v1/jobs")
+            raise RequestError(
+                "conditions", len(self.conditions), limit, "send them in a form to /api/v1/jobs or drafts"
+            )
         return super().request(loras, **own | self.sound() | fields)
 
     def files(self, kept: Mapping[str, str]) -> dict[str, Any]:
