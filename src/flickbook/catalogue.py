@@ -116,6 +116,7 @@ class Model(Record):
     scheduling: dict[str, bool | int | float | str] = {}
     lora: tuple[tuple[str, float], ...] = ()
     unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
+    preview: str = ""  # the file of its preview decoder in `previews` of the data directory
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)] = ("text",)  # what a film may begin from
     accepts: tuple[Guide, ...] = ()  # what else may guide it
