@@ -82,7 +82,8 @@ class PreviewDecoder(nn.Module):
         level is held. The first `time` - 1 frames, which no autoencoder of these models has, are left out."""
         memory: dict[int, Tensor] = {}
         number = 0
-        for frame in latents.transpose(0, 1).to(self.decoder[_LAST].weight):
+        weight = next(self.parameters())
+        for frame in latents.transpose(0, 1).to(weight):
             for image in self._frames(frame[None], 0, memory):
                 number += 1
                 if number >= self.time:
@@ -94,7 +95,7 @@ class PreviewDecoder(nn.Module):
             layer = self.decoder[place]
             if isinstance(layer, Grow):
                 x = layer(x)  # not in the line below, so that the layer's input is freed
-                for each in x.split(1):
+                for each in x[:, None]:
                     yield from self._frames(each, place + 1, memory)
                 return
             if isinstance(layer, MemoryBlock):
