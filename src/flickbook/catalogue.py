@@ -118,6 +118,7 @@ class Model(Record):
     beside: dict[str, str] = {}  # a repository with its image encoder -> its commit
     transformer: str = ""  # its file with the transformer that replaces that of its base, named as by its publisher
     unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
+    preview: str = ""  # the file of its preview decoder in `previews` of the data directory
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)] = ("text",)  # what a film may begin from
     accepts: tuple[Guide, ...] = ()  # what else may guide it

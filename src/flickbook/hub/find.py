@@ -68,6 +68,12 @@ def found(model: Model) -> Path | None:
         return None
 
 
+def preview_file(model: Model) -> Path | None:
+    """The file of a model's preview decoder, in `previews` of the data directory; None if it is not there."""
+    path = settings.load().data_dir / "previews" / model.preview
+    return path if model.preview and path.is_file() else None
+
+
 def to_pull(name: str) -> bool:
     """Whether a model of the catalogue must be downloaded and can be."""
     try:

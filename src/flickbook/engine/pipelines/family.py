@@ -7,6 +7,7 @@ until the engine requests the next, so that progress, previews and cancelling wo
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -31,18 +32,20 @@ from flickbook.engine.pipelines.directory import (
 )
 from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
-from flickbook.engine.pipelines.preview import pictures
+from flickbook.engine.pipelines.preview import film_latents, pictures
+from flickbook.engine.pipelines.preview_decoder import PreviewDecoder, load_preview_decoder
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
 from flickbook.engine.pipelines.single_file import transformer
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.errors import MissingExtra, RequestError, WeightsError
-from flickbook.hub.find import beside, directory
+from flickbook.hub.find import beside, directory, preview_file
 from flickbook.hub.manifest import HashCache, fingerprint
 from flickbook.media.sound.samples import Sound
 from flickbook.spec import Placement, Plan
 
+logger = logging.getLogger(__name__)
 #: Networks that stay in float32 when the rest uses half precision, as their publishers recommend.
 _FULL = {"AutoencoderKLWan"}
 #: Classes that need a scheduler other than the one published with their components.
@@ -60,6 +63,8 @@ class PipelineFamily:
         self._native = pipe.scheduler
         self._last: tuple[Any, Plan] | None = None
         self._hastes: list[str] = []
+        self._decoder: PreviewDecoder | None = None
+        self._looked = False  # whether the preview decoder was looked for
 
     @classmethod
     def load(cls, setup: Setup) -> PipelineFamily:
@@ -281,8 +286,26 @@ class PipelineFamily:
         return pictures(pipe, preview, plan)
 
     def sketch(self, preview: Any) -> np.ndarray:
-        """The same as `show`: there is no tiny decoder for a pipeline's autoencoder."""
-        return self.show(preview)
+        """The same as `show`, by the model's preview decoder if its file is on this machine and fits."""
+        assert self._last is not None, "a preview comes from a run"
+        decoder = self._preview_decoder()
+        if decoder is None:
+            return self.show(preview)
+        pipe, plan = self._last
+        return np.asarray(decoder.draw(film_latents(pipe, preview, plan)[0]))
+
+    def _preview_decoder(self) -> PreviewDecoder | None:
+        """The preview decoder on the placement's device, loaded once; None without one that fits the autoencoder."""
+        if not self._looked:
+            self._looked, path = True, preview_file(self.model)
+            if path is not None:
+                try:
+                    found = load_preview_decoder(path, getattr(torch, self.placement.dtype), self.placement.device)
+                except WeightsError as error:
+                    logger.warning("previews are made by the model's own autoencoder: %s", error)
+                else:
+                    self._decoder = found if found.fits(self.pipe) else None
+        return self._decoder
 
     def decode(self, latents: Any) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (film, first frame, frames); the pipeline has decoded them already."""

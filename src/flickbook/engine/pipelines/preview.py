@@ -60,6 +60,25 @@ def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, ind
 def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
     """Decode latents of one film, in its pipeline's own layout, to frames (n, h, w, 3) uint8."""
     vae = pipe.vae
+    x = _denormalised(vae, film_latents(pipe, latents, plan))
+    volume = x.ndim == 5 and "KLTemporal" not in type(vae).__name__ and type(vae).__name__ != "AutoencoderKL"
+    if x.ndim == 5 and not volume:
+        each = x.transpose(1, 2).flatten(0, 1)
+        how: dict[str, Any] = {"num_frames": len(each)} if "KLTemporal" in type(vae).__name__ else {}
+        decoded = vae.decode(each, return_dict=False, **how)[0]
+    else:
+        timed = getattr(vae.config, "timestep_conditioning", False)
+        how = {"temb": torch.zeros(len(x), device=x.device, dtype=x.dtype)} if timed else {}
+        decoded = vae.decode(x, return_dict=False, **how)[0]
+        if decoded.ndim == 5:
+            decoded = decoded[0].transpose(0, 1) if decoded.shape[1] == 3 else decoded[0]
+    return np.asarray(frames_of(decoded))
+
+
+@torch.no_grad()
+def film_latents(pipe: Any, latents: Tensor, plan: Plan) -> Tensor:
+    """The latents of one film as (1, c, f, h, w) or (1, c, h, w), normalised as the denoiser has them."""
+    vae = pipe.vae
     # With offloading, the autoencoder's own device is not the one it runs on.
     x = latents[None].to(getattr(pipe, "_execution_device", vae.device), vae.dtype)
     if x.ndim == 3:
@@ -73,19 +92,7 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
     if type(pipe).__name__ == "WanVACEPipeline":
         # Reference images are frames before the film's own.
         x = x[:, :, -((plan.num_frames - 1) // pipe.vae_scale_factor_temporal + 1) :]
-    x = _denormalised(vae, x)
-    volume = x.ndim == 5 and "KLTemporal" not in type(vae).__name__ and type(vae).__name__ != "AutoencoderKL"
-    if x.ndim == 5 and not volume:
-        each = x.transpose(1, 2).flatten(0, 1)
-        how: dict[str, Any] = {"num_frames": len(each)} if "KLTemporal" in type(vae).__name__ else {}
-        decoded = vae.decode(each, return_dict=False, **how)[0]
-    else:
-        timed = getattr(vae.config, "timestep_conditioning", False)
-        how = {"temb": torch.zeros(len(x), device=x.device, dtype=x.dtype)} if timed else {}
-        decoded = vae.decode(x, return_dict=False, **how)[0]
-        if decoded.ndim == 5:
-            decoded = decoded[0].transpose(0, 1) if decoded.shape[1] == 3 else decoded[0]
-    return np.asarray(frames_of(decoded))
+    return x
 
 
 def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
