@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -101,12 +101,7 @@ class PipelineFamily:
         variant = variant_of(named, root.variant)
         pipe = checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
         pipe.register_modules(**replaced)
-        for part in pipe.components.values():
-            if type(part).__name__ in _FULL:
-                part.float()
-            if type(part).__name__ == "CLIPTextModel" and not hasattr(part, "text_model"):
-                # Pipelines for transformers 4 read this attribute; it bypasses module registration to avoid a cycle.
-                object.__setattr__(part, "text_model", part)
+        _mend(pipe.components.values())
         loras = list(setup.loras)
         loras = [*((place / file, weight) for file, weight in setup.model.lora), *loras]
         notes = []
@@ -323,6 +318,16 @@ def explained(plan: Plan) -> Iterator[None]:
         raise WeightsError(
             plan.model, reason, "ask for the model's own size and frames, or report the error"
         ) from error
+
+
+def _mend(parts: Iterable[Any]) -> None:
+    """Give networks the precision their publishers recommend, and text encoders the attribute that pipelines read."""
+    for part in parts:
+        if type(part).__name__ in _FULL:
+            part.float()
+        if type(part).__name__ == "CLIPTextModel" and not hasattr(part, "text_model"):
+            # Pipelines for transformers 4 read this attribute; it bypasses module registration to avoid a cycle.
+            object.__setattr__(part, "text_model", part)
 
 
 def _placed(pipe: Any, placement: Placement) -> Any:
