@@ -34,6 +34,7 @@ from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
 from flickbook.engine.pipelines.preview import film_latents, pictures
 from flickbook.engine.pipelines.preview_decoder import PreviewDecoder, load_preview_decoder
+from flickbook.engine.pipelines.modular import BLOCKS, load_modular
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
 from flickbook.engine.pipelines.single_file import transformer
@@ -96,11 +97,17 @@ class PipelineFamily:
         if "safety_checker" in index_of(named) and not (named / "safety_checker").is_dir():
             extra |= {"safety_checker": None, "requires_safety_checker": False}
         kind = getattr(diffusers, name)
+        modular = name in BLOCKS
         replaced = replaced_parts(kind, named)
         extra |= dict.fromkeys(replaced)  # None: diffusers would refuse an object of another class
         variant = variant_of(named, root.variant)
-        pipe = checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
-        pipe.register_modules(**replaced)
+        pipe = (
+            load_modular(named, name, how)
+            if modular
+            else checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
+        )
+        if replaced:
+            pipe.register_modules(**replaced)
         _mend(pipe.components.values())
         loras = list(setup.loras)
         loras = [*((place / file, weight) for file, weight in setup.model.lora), *loras]
@@ -238,6 +245,8 @@ class PipelineFamily:
         kind, settings = SCHEDULERS.get(plan.scheduler) or _scheduler_of(name, self._native)
         if getattr(pipe, "guider", None) is not None:
             pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
+        if getattr(pipe, "audio_guider", None) is not None and not plan.guided():
+            pipe.audio_guider = pipe.audio_guider.new(guidance_scale=1.0)
         pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **settings, **self.model.scheduling)
         return pipe
 

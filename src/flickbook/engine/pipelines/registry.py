@@ -40,6 +40,7 @@ PIPELINES: dict[str, dict[str, str]] = {
         "image": "LTX2ImageToVideoPipeline",
         "conditions": "LTX2ConditionPipeline",
     },
+    "LTX25ModularPipeline": dict.fromkeys(("text", "image", "conditions"), "LTX25ModularPipeline"),
     "LTXConditionPipeline": dict.fromkeys(("text", "image", "video"), "LTXConditionPipeline"),
     "LTXImageToVideoPipeline": {"text": "LTXPipeline", "image": "LTXImageToVideoPipeline"},
     "LTXPipeline": {"text": "LTXPipeline", "image": "LTXImageToVideoPipeline"},
