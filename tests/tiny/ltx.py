@@ -9,7 +9,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     LTX2ImageToVideoPipeline,
     LTX2Pipeline,
-    LTX2VideoDiffusionDecoderModel,
     LTX2VideoTransformer3DModel,
     LTXConditionPipeline,
     LTXImageToVideoPipeline,
@@ -193,23 +192,8 @@ def ltx25():
 
     names = ("text_encoder", "tokenizer", "connectors", "vae", "scheduler", "audio_vae", "vocoder", "transformer")
     parts = ltx2().components
-    decoder = LTX2VideoDiffusionDecoderModel(
-        out_channels=3,
-        latent_channels=4,
-        patch_size=2,
-        decoder_head_dim=16,
-        decoder_stage_channels=(32, 16, 16, 16, 16),
-        decoder_stage_depths=(1,) * 5,
-        decoder_stage_kernels=((3, 3, 3),) * 4,
-        decoder_upsample_strides=((1, 1, 1), (2, 1, 1), (1, 1, 1), (1, 1, 1)),
-        decoder_upsample_channel_reductions=(2, 1, 1, 1),
-        decoder_stage5_kernel=(3, 3, 3),
-        decoder_t_emb_dim=32,
-        spatial_compression_ratio=2,
-        temporal_compression_ratio=2,
-    )
     pipe = LTX25AutoBlocks().init_pipeline()
-    pipe.update_components(**{name: parts[name] for name in names}, diffusion_decoder=decoder)
+    pipe.update_components(**{name: parts[name] for name in names})
     return pipe
 
 

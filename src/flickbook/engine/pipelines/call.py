@@ -119,6 +119,8 @@ class Call:
         else:
             reports = hasattr(self.pipe, "reporting")  # a modular pipeline
         scheduler, kind = self.pipe.scheduler, type(self.pipe.scheduler)
+        second = getattr(self.pipe, "audio_scheduler", None)
+        watched = [scheduler, *([second] if type(second) is kind else [])]
 
         @wraps(kind.step)  # pipelines inspect the signature of `step`
         def step(this: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
@@ -143,13 +145,15 @@ class Call:
                     self._after_step()
             return answer
 
-        scheduler.__class__ = type(kind.__name__, (kind,), {"step": step})
+        for each in watched:
+            each.__class__ = type(kind.__name__, (kind,), {"step": step})
         loop = self.pipe.reporting(self._after_step) if hasattr(self.pipe, "reporting") else nullcontext()
         try:
             with loop:
                 yield arguments
         finally:
-            scheduler.__class__ = kind
+            for each in watched:
+                each.__class__ = kind
 
     @contextmanager
     def _patient(self) -> Iterator[None]:

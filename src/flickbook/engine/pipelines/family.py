@@ -34,7 +34,8 @@ from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
 from flickbook.engine.pipelines.preview import film_latents, pictures
 from flickbook.engine.pipelines.preview_decoder import PreviewDecoder, load_preview_decoder
-from flickbook.engine.pipelines.modular import BLOCKS, load_modular
+from flickbook.engine.pipelines.modular.blocks import BLOCKS
+from flickbook.engine.pipelines.modular.pipeline import load_modular
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
 from flickbook.engine.pipelines.single_file import transformer

@@ -45,6 +45,7 @@ PIPELINES: dict[str, dict[str, str]] = {
     "LTXImageToVideoPipeline": {"text": "LTXPipeline", "image": "LTXImageToVideoPipeline"},
     "LTXPipeline": {"text": "LTXPipeline", "image": "LTXImageToVideoPipeline"},
     "LattePipeline": {"text": "LattePipeline"},
+    "MiniMaxH3ModularPipeline": dict.fromkeys(("text", "image"), "MiniMaxH3ModularPipeline"),
     "MochiPipeline": {"text": "MochiPipeline"},
     "MotifVideoPipeline": {"text": "MotifVideoPipeline", "image": "MotifVideoImage2VideoPipeline"},
     "SanaImageToVideoPipeline": {"image": "SanaImageToVideoPipeline"},
