@@ -99,7 +99,9 @@ CASES = (
         strength=False,
     ),
     Case("LTX-2", "ltx2", ("text", "image", "image+last_image", "text+conditions"), frames=9, strength=False),
-    Case("LTX-2.5", "ltx25", ("text", "image", "image+last_image", "text+conditions"), side=32, frames=9, strength=False),
+    Case(
+        "LTX-2.5", "ltx25", ("text", "image", "image+last_image", "text+conditions"), side=32, frames=9, strength=False
+    ),
     Case("Latte", "latte", frames=16),
     Case("MiniMax-H3", "h3", ("text", "image", "image+last_image"), 32, 124, strength=False),
     Case("Mochi", "mochi", frames=7),

@@ -86,3 +86,6 @@ ALL = [
     k5_i2v,
     k6,
 ]
+
+#: Those that diffusers has as modular pipelines.
+MODULAR = [h3, ltx25]

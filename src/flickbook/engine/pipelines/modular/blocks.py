@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Final
 
 _LEAF: Final = "flickbook_report"
+
+
+def _library(module: str = "") -> Any:
+    """A module of diffusers' modular pipelines, which have no types; imported late, because it takes seconds."""
+    return import_module(f"diffusers.modular_pipelines{module}")
 
 
 def _ltx25() -> Any:
@@ -14,11 +20,8 @@ def _ltx25() -> Any:
 
     Its diffusion decoder needs a kernel that is downloaded as code, and without it more memory than any device has.
     """
-    from diffusers.modular_pipelines import LTX25AutoBlocks
-    from diffusers.modular_pipelines.ltx2.modular_blocks_ltx2 import LTX2AutoDecoderStep
-
-    blocks = LTX25AutoBlocks()
-    blocks.sub_blocks["decode"] = LTX2AutoDecoderStep()
+    blocks = _library().LTX25AutoBlocks()
+    blocks.sub_blocks["decode"] = _library(".ltx2.modular_blocks_ltx2").LTX2AutoDecoderStep()
     for unused in ("prompt_enhancer", "duration"):
         del blocks.sub_blocks[unused]
     return blocks
@@ -26,9 +29,7 @@ def _ltx25() -> Any:
 
 def _minimax_h3() -> Any:
     """MiniMax-H3 from words and from a first and last frame."""
-    from diffusers.modular_pipelines import MiniMaxH3Blocks
-
-    return MiniMaxH3Blocks()
+    return _library().MiniMaxH3Blocks()
 
 
 #: Modular pipelines that are run -> what builds their blocks.
@@ -53,9 +54,7 @@ def reporting(blocks: Any, report: Callable[[], None]) -> Iterator[None]:
 
 
 def _loops(blocks: Any) -> Iterator[Any]:
-    from diffusers.modular_pipelines import LoopSequentialPipelineBlocks
-
-    if isinstance(blocks, LoopSequentialPipelineBlocks):
+    if isinstance(blocks, _library().LoopSequentialPipelineBlocks):
         yield blocks
         return
     for each in blocks.sub_blocks.values():
@@ -63,9 +62,9 @@ def _loops(blocks: Any) -> Iterator[Any]:
 
 
 def _leaf(report: Callable[[], None]) -> Any:
-    from diffusers.modular_pipelines import ModularPipelineBlocks
+    kind: Any = _library().ModularPipelineBlocks
 
-    class Report(ModularPipelineBlocks):
+    class Report(kind):  # type: ignore[misc]
         """Changes nothing; reports that all blocks of a step have run."""
 
         def __call__(self, components: Any, state: Any, **step: Any) -> tuple[Any, Any]:
