@@ -60,7 +60,9 @@ class Case:
         builders = importlib.import_module("tests.tiny")
         builder: Callable[[], Any] = getattr(builders, self.build)
         torch.manual_seed(0)
-        builder().save_pretrained(directory)
+        made = builder()
+        modular = {"overwrite_modular_index": True} if hasattr(made, "blocks") else {}
+        made.save_pretrained(str(directory), **modular)
 
 
 WORDS = {"max_sequence_length": 16}
@@ -97,7 +99,11 @@ CASES = (
         strength=False,
     ),
     Case("LTX-2", "ltx2", ("text", "image", "image+last_image", "text+conditions"), frames=9, strength=False),
+    Case(
+        "LTX-2.5", "ltx25", ("text", "image", "image+last_image", "text+conditions"), side=32, frames=9, strength=False
+    ),
     Case("Latte", "latte", frames=16),
+    Case("MiniMax-H3", "h3", ("text", "image", "image+last_image"), 32, 124, strength=False),
     Case("Mochi", "mochi", frames=7),
     Case("Motif-Video", "motif", ("text", "image"), strength=False),
     Case("Sana-Video", "sana", ("text", "image"), strength=False),

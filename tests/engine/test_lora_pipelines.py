@@ -15,6 +15,7 @@ from tests.loras import Adapter, adapter, changed, deltas, worst, write
 from torch import Tensor
 
 from flickbook.engine.lora.apply import load_into
+from flickbook.engine.pipelines.modular.pipeline import wrapped
 from flickbook.errors import WeightsError
 
 
@@ -60,8 +61,16 @@ def test_loras_change_the_layers_of_common_pipelines(build: Callable[[], Any], t
     loaded(build, tmp_path)
 
 
+def h3() -> Any:
+    return wrapped(tiny.h3().pipe)
+
+
+def ltx25() -> Any:
+    return wrapped(tiny.ltx25())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("build", tiny.ALL, ids=lambda build: str(build.__name__))
+@pytest.mark.parametrize("build", [*tiny.ALL, h3, ltx25], ids=lambda build: str(build.__name__))
 def test_loras_change_the_layers_of_every_pipeline(build: Callable[[], Any], tmp_path: Path) -> None:
     loaded(build, tmp_path)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from tests.tiny.cog import cog, cog_i2v, cog_v2v
 from tests.tiny.hunyuan import framepack, hv, hy15, hy15_i2v, hy15_i2v_steps
 from tests.tiny.kandinsky import k5, k5_i2v, k6
-from tests.tiny.ltx import ltx, ltx2, ltx2_cond, ltx2_i2v, ltx_cond, ltx_i2v
+from tests.tiny.ltx import ltx, ltx2, ltx2_cond, ltx2_i2v, ltx25, ltx_cond, ltx_i2v
+from tests.tiny.minimax import h3
 from tests.tiny.others import allegro, latte, mochi, sana, sana_i2v
 from tests.tiny.unet import ad, ad_control, ad_sdxl, ad_v2v, flux, i2vgen, ms, ms_v2v, sana_img, sd15, sdxl, svd, zero
 from tests.tiny.wan import (
@@ -85,3 +86,6 @@ ALL = [
     k5_i2v,
     k6,
 ]
+
+#: Those that diffusers has as modular pipelines.
+MODULAR = [h3, ltx25]

@@ -187,6 +187,16 @@ def ltx2():
     )
 
 
+def ltx25():
+    from diffusers.modular_pipelines import LTX25AutoBlocks
+
+    names = ("text_encoder", "tokenizer", "connectors", "vae", "scheduler", "audio_vae", "vocoder", "transformer")
+    parts = ltx2().components
+    pipe = LTX25AutoBlocks().init_pipeline()
+    pipe.update_components(**{name: parts[name] for name in names})
+    return pipe
+
+
 def ltx2_i2v():
     return LTX2ImageToVideoPipeline(**{k: v for k, v in ltx2().components.items() if v is not None})
 

@@ -8,6 +8,7 @@ from typing import Final
 from flickbook import catalogue, settings
 from flickbook.catalogue import Model
 from flickbook.errors import HubError, ModelNotFound, ModelNotPulled, WeightsError
+from flickbook.hub.layout import index_file
 
 #: The folders of a repository beside a model's own: the image encoder and what prepares its images.
 VISION: Final = ("image_encoder", "feature_extractor")
@@ -22,16 +23,18 @@ def directory(model: Model) -> Path:
         raise _absent(model)
     beside(model)
     # An adapter or a LoRA alone is not a pipeline and has no model_index.json.
-    index = (*model.files, "config.json")[0] if model.base else "model_index.json"
+    added = (*model.files, "config.json")[0]
     if model.directory:
         place = model.path()
         # The package's own models have a manifest; other directories have the index.
-        name = index if Path(model.directory).is_absolute() else "manifest.json"
-        if not (place / name).is_file():
-            raise WeightsError(place / name, "no such file", "install the package again, or correct the directory")
+        path = place / "manifest.json"
+        if Path(model.directory).is_absolute():
+            path = place / added if model.base else index_file(place)
+        if not path.is_file():
+            raise WeightsError(path, "no such file", "install the package again, or correct the directory")
         return place
     here = converted(model) if model.convert else cached(model.repo, model.commit)
-    if here is not None and (here / index).is_file():
+    if here is not None and (here / added if model.base else index_file(here)).is_file():
         return here
     raise _absent(model)
 

@@ -25,3 +25,9 @@ def weights_file(folder: Path, stem: str) -> Path:
         reason = f"holds {old[0]} and no safetensors, and no other format is loaded"
         raise WeightsError(folder, reason, f"run `flickbook models convert {folder.parent} --output DIR`")
     return folder / f"{stem}.safetensors"
+
+
+def index_file(directory: Path) -> Path:
+    """The index of a pipeline's directory: model_index.json, or that of a modular pipeline if there is only this."""
+    usual, modular = directory / "model_index.json", directory / "modular_model_index.json"
+    return modular if modular.is_file() and not usual.is_file() else usual

@@ -29,7 +29,7 @@ from flickbook.hub.manifest import HashCache
 OnBytes = Callable[[int, int], None]
 
 #: Written last: a model with an index is complete.
-_INDEX = ("model_index.json", "config.json")
+_INDEX = ("model_index.json", "modular_model_index.json", "config.json")
 #: Small files that describe networks, tokenizers and schedulers.
 _PLAIN = (".json", ".txt", ".model", ".md", ".jinja")
 _WEIGHTS = ".safetensors"

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from flickbook.catalogue import Model
 from flickbook.errors import WeightsError
+from flickbook.hub.layout import index_file
 from flickbook.hub.manifest import read_config
 from flickbook.spec import Placement
 
@@ -85,7 +86,7 @@ def unloaded_bytes(model: Model, directory: Path | None, placement: Placement, t
 
 def _folders(directory: Path) -> Iterator[Path]:
     """The folders listed in model_index.json, in loading order."""
-    for name, value in read_config(directory / "model_index.json").items():
+    for name, value in read_config(index_file(directory)).items():
         if isinstance(value, list) and (directory / name).is_dir():
             yield directory / name
 

@@ -6,7 +6,7 @@ import gc
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -117,8 +117,10 @@ class Call:
         elif "callback" in known:
             arguments |= {"callback": lambda *_: self._after_step(), "callback_steps": 1}
         else:
-            reports = False
+            reports = hasattr(self.pipe, "reporting")  # a modular pipeline
         scheduler, kind = self.pipe.scheduler, type(self.pipe.scheduler)
+        second = getattr(self.pipe, "audio_scheduler", None)
+        watched = [scheduler, *([second] if type(second) is kind else [])]
 
         @wraps(kind.step)  # pipelines inspect the signature of `step`
         def step(this: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
@@ -143,11 +145,15 @@ class Call:
                     self._after_step()
             return answer
 
-        scheduler.__class__ = type(kind.__name__, (kind,), {"step": step})
+        for each in watched:
+            each.__class__ = type(kind.__name__, (kind,), {"step": step})
+        loop = self.pipe.reporting(self._after_step) if hasattr(self.pipe, "reporting") else nullcontext()
         try:
-            yield arguments
+            with loop:
+                yield arguments
         finally:
-            scheduler.__class__ = kind
+            for each in watched:
+                each.__class__ = kind
 
     @contextmanager
     def _patient(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from typing import Any
 from flickbook.engine.pipelines.registry import PIPELINES
 from flickbook.errors import WeightsError
 from flickbook.hub.find import VISION
+from flickbook.hub.layout import index_file
 from flickbook.hub.manifest import read_config
 
 #: Networks that are added to a base model -> their names in the pipeline.
@@ -29,8 +30,8 @@ _MOTIF_GUIDANCE = {
 
 
 def index_of(place: Path) -> dict[str, Any]:
-    """The model_index.json of a directory."""
-    return read_config(place / "model_index.json")
+    """The index of a directory."""
+    return read_config(index_file(place))
 
 
 def class_of(place: Path) -> str:
@@ -38,12 +39,13 @@ def class_of(place: Path) -> str:
 
     Raises WeightsError for an unsupported class, and for components whose code is not diffusers' or transformers'.
     """
-    path, index = place / "model_index.json", index_of(place)
+    path, index = index_file(place), index_of(place)
+    parts = 3 if path.name.startswith("modular") else 2
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
         raise WeightsError(path, f"names the unsupported pipeline {name}", "choose a model of `flickbook models list`")
     for part, kind in index.items():
-        if isinstance(kind, list) and (len(kind) != 2 or not _known(kind[0]) or str(kind[1]).endswith("Pipeline")):
+        if isinstance(kind, list) and (len(kind) != parts or not _known(kind[0]) or str(kind[1]).endswith("Pipeline")):
             reason = f"loads the code of {part} from {kind[0] if kind else 'nowhere'}"
             raise WeightsError(path, reason, "only classes of diffusers and transformers are run")
     _check_code(place)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from flickbook.engine.pipelines.directory import (
     vision_parts,
 )
 from flickbook.engine.pipelines.inputs import Inputs
+from flickbook.engine.pipelines.modular.blocks import BLOCKS
+from flickbook.engine.pipelines.modular.pipeline import load_modular
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
 from flickbook.engine.pipelines.preview import film_latents, pictures
 from flickbook.engine.pipelines.preview_decoder import PreviewDecoder, load_preview_decoder
@@ -95,13 +98,7 @@ class PipelineFamily:
         name = setup.model.pipeline if class_of(named) and setup.model.pipeline else class_of(named)
         if "safety_checker" in index_of(named) and not (named / "safety_checker").is_dir():
             extra |= {"safety_checker": None, "requires_safety_checker": False}
-        kind = getattr(diffusers, name)
-        replaced = replaced_parts(kind, named)
-        extra |= dict.fromkeys(replaced)  # None: diffusers would refuse an object of another class
-        variant = variant_of(named, root.variant)
-        pipe = checked(lambda: kind.from_pretrained(str(named), variant=variant, **how, **extra), named)
-        pipe.register_modules(**replaced)
-        _mend(pipe.components.values())
+        pipe = _built(name, named, variant_of(named, root.variant), how, extra)
         loras = list(setup.loras)
         loras = [*((place / file, weight) for file, weight in setup.model.lora), *loras]
         notes = []
@@ -238,6 +235,8 @@ class PipelineFamily:
         kind, settings = SCHEDULERS.get(plan.scheduler) or _scheduler_of(name, self._native)
         if getattr(pipe, "guider", None) is not None:
             pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
+        if getattr(pipe, "audio_guider", None) is not None and not plan.guided():
+            pipe.audio_guider = pipe.audio_guider.new(guidance_scale=1.0)
         pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **settings, **self.model.scheduling)
         return pipe
 
@@ -318,6 +317,23 @@ def explained(plan: Plan) -> Iterator[None]:
         raise WeightsError(
             plan.model, reason, "ask for the model's own size and frames, or report the error"
         ) from error
+
+
+def _built(name: str, place: Path, variant: str | None, how: dict[str, Any], parts: dict[str, Any]) -> Any:
+    """The pipeline of class `name` in a directory, with the components `parts` instead of its own."""
+    import diffusers
+
+    kind = getattr(diffusers, name)
+    if name in BLOCKS:
+        pipe = load_modular(place, name, how)
+    else:
+        replaced = replaced_parts(kind, place)
+        # None: diffusers would refuse an object of another class.
+        how = how | parts | dict.fromkeys(replaced)
+        pipe = checked(lambda: kind.from_pretrained(str(place), variant=variant, **how), place)
+        pipe.register_modules(**replaced)
+    _mend(pipe.components.values())
+    return pipe
 
 
 def _mend(parts: Iterable[Any]) -> None:

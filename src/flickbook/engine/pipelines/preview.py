@@ -15,8 +15,8 @@ from flickbook.spec import Plan
 _FRAMES_FIRST = ("AnyFlow", "CogVideoX", "StableVideoDiffusion")
 #: Pipelines whose latents have the layout (b, frames, h, w, channels).
 _CHANNELS_LAST = ("Kandinsky",)
-#: Schedulers of flows: their networks predict a velocity.
-_FLOWS = ("FlowMatch", "FlowMap", "Helios")
+#: Schedulers of flows, whose networks predict a velocity -> its sign: -1 towards the noise, 1 towards the film.
+_FLOWS = {"FlowMatch": -1, "FlowMap": -1, "Helios": -1, "MiniMaxH3": 1}
 
 
 def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, index: int | None, answer: Any) -> Any:
@@ -33,6 +33,8 @@ def left_latents(answer: Any) -> Any:
 
 
 def _as_film(x: Any) -> Any:
+    if x is not None and x.ndim == 2:
+        return x[None]  # MiniMax-H3 passes the tokens of its only film
     # Some pipelines pass the frames of a film to the scheduler as a batch of images.
     return x.transpose(0, 1)[None] if x is not None and x.ndim == 4 and len(x) > 1 else x
 
@@ -45,9 +47,10 @@ def _estimate(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor, ind
     estimates = [each for each in getattr(scheduler, "model_outputs", None) or [] if each is not None]
     if estimates and getattr(scheduler.config, "algorithm_type", "dpmsolver++") == "dpmsolver++":
         return estimates[-1]  # these solvers convert every output to x0
-    if any(name in type(scheduler).__name__ for name in _FLOWS):
+    flow = next((sign for name, sign in _FLOWS.items() if name in type(scheduler).__name__), 0)
+    if flow:
         place = (getattr(scheduler, "step_index", None) or 1) - 1 if index is None else index
-        return sample - scheduler.sigmas[place].to(sample) * output
+        return sample + flow * scheduler.sigmas[place].to(sample) * output
     if hasattr(scheduler, "alphas_cumprod"):
         kept = scheduler.alphas_cumprod[int(timestep)].to(sample)
         if scheduler.config.prediction_type == "v_prediction":
@@ -72,6 +75,9 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
         decoded = vae.decode(x, return_dict=False, **how)[0]
         if decoded.ndim == 5:
             decoded = decoded[0].transpose(0, 1) if decoded.shape[1] == 3 else decoded[0]
+    if hasattr(pipe, "pixel_mean"):  # MiniMax-H3 normalises each colour of its frames
+        spread, mean = (torch.tensor(each).to(decoded).view(1, -1, 1, 1) for each in (pipe.pixel_std, pipe.pixel_mean))
+        decoded = 2 * (decoded * spread + mean) - 1
     return np.asarray(frames_of(decoded))
 
 
@@ -100,6 +106,8 @@ def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
     height, width, frames = plan.height, plan.width, plan.num_frames
     if type(pipe).__name__.startswith("Flux"):
         return pipe._unpack_latents(x, height, width, pipe.vae_scale_factor)  # type: ignore[no-any-return]
+    if type(pipe).__name__.startswith("MiniMaxH3"):
+        return _unpacked_rows(pipe, x, plan)
     space, time = pipe.vae_spatial_compression_ratio, pipe.vae_temporal_compression_ratio
     patch, patch_t = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
     shape = ((frames - 1) // time + 1, height // space, width // space)
@@ -107,6 +115,16 @@ def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
     # Conditioning tokens precede the film's own tokens in LTX-Video, and follow them in LTX-2.
     own = x[:, :tokens] if type(pipe).__name__.startswith("LTX2") else x[:, -tokens:]
     return pipe._unpack_latents(own, *shape, patch, patch_t)  # type: ignore[no-any-return]
+
+
+def _unpacked_rows(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
+    """Unpack the tokens (1, tokens, width) of MiniMax-H3, ordered by frame and row, to latents (1, c, f, h, w)."""
+    patch_t, patch_h, patch_w = pipe.patch_size
+    space, chunk, kept = pipe.vae_spatial_compression_ratio, pipe.vae_frames_per_chunk, pipe.vae_latents_per_chunk
+    frames = (plan.num_frames - kept) // chunk * kept + 2
+    height, width = plan.height // space, plan.width // space
+    shape = (1, frames // patch_t, height // patch_h, width // patch_w, -1, patch_t, patch_h, patch_w)
+    return x.view(shape).permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(1, -1, frames, height, width)
 
 
 def _denormalised(vae: Any, x: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Modular pipelines of diffusers, run like its other pipelines."""
