@@ -112,6 +112,8 @@ def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
     patch, patch_t = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
     shape = ((frames - 1) // time + 1, height // space, width // space)
     tokens = shape[0] * shape[1] * shape[2] // (patch_t * patch**2)
+    if plan.latent_upsample and x.shape[1] < tokens:  # made at half its size first
+        shape, tokens = (shape[0], shape[1] // 2, shape[2] // 2), tokens // 4
     # Conditioning tokens precede the film's own tokens in LTX-Video, and follow them in LTX-2.
     own = x[:, :tokens] if type(pipe).__name__.startswith("LTX2") else x[:, -tokens:]
     return pipe._unpack_latents(own, *shape, patch, patch_t)  # type: ignore[no-any-return]
