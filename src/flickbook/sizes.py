@@ -30,7 +30,9 @@ def upsampling_of(request: Request, model: Model, width: int, height: int) -> La
     kind = request.latent_upsample
     if not kind:
         return ""
-    able = [other.name for other in list_models() if (has := other.latent_upsampler) and (has.refine or kind == "plain")]
+    able = [
+        other.name for other in list_models() if (has := other.latent_upsampler) and (has.refine or kind == "plain")
+    ]
     named = f"choose a model that can: {', '.join(able)}"
     if model.latent_upsampler is None:
         limit = f"{model.name} has no latent upsampler"
@@ -41,7 +43,9 @@ def upsampling_of(request: Request, model: Model, width: int, height: int) -> La
     if request.latents is not None or request.overlap:
         limit = "a film that continues from latents begins at its whole size"
         raise RequestError("latent_upsample", kind, limit, "leave it out, or begin from an image")
-    (smallest, largest), step = (model.sides.range, model.sides.multiple) if model.sides else ((1, max(width, height)), 1)
+    (smallest, largest), step = (
+        (model.sides.range, model.sides.multiple) if model.sides else ((1, max(width, height)), 1)
+    )
     for name, side in (("width", width), ("height", height)):
         if side % (2 * step) or side < 2 * smallest:
             near = min(max(round(side / 2 / step), -(-smallest // step)) * 2 * step, largest // (2 * step) * 2 * step)

@@ -89,8 +89,9 @@ class Request(Record):
     of one that it ends with; `conditions` are images at frames between. `reference_images` show what the film is about.
     `control_video` steers every frame, `face_video` the face in it, and `mask` is white where a video is made anew.
     `latents` is the path of the kept latents of a film that this one continues; its first `overlap` frames are the end
-    of that film. With `latent_upsample` the film is made at half its size first. `audio` is the path of its track, or "none". `loras` are pairs of a file's path and its weight. A film
-    of several `shots` has a Request for each, and `fade` is the number of frames of the cross-fade between two shots.
+    of that film. With `latent_upsample` the film is made at half its size first. `audio` is the path of its track, or
+    "none". `loras` are pairs of a file's path and its weight. A film of several `shots` has a Request for each, and
+    `fade` is the number of frames of the cross-fade between two shots.
     """
 
     prompt: str

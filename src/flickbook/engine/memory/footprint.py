@@ -35,7 +35,16 @@ from pathlib import Path
 from typing import Literal
 
 from flickbook.catalogue import Model
-from flickbook.engine.memory.components import BYTES, KINDS, Config, Part, optional, parts, unloaded_bytes, upsampler_part
+from flickbook.engine.memory.components import (
+    BYTES,
+    KINDS,
+    Config,
+    Part,
+    optional,
+    parts,
+    unloaded_bytes,
+    upsampler_part,
+)
 from flickbook.spec import Placement, Plan
 
 MIB = 2**20

@@ -80,7 +80,10 @@ def load_upsampler(setup: Setup, pipe: Any, weights: Mapping[str, str]) -> tuple
         raise ModelNotPulled(f"the latent upsampler of {name}", terms(setup.model), remedy)
     path, config = place / "config.json", read_config(place / "config.json")
     kind = str(config.get("_class_name"))
-    if kind not in _PIPELINES or _PIPELINES[kind][1] != type(pipe).__name__[: 4 if "LTX2" in type(pipe).__name__ else 3]:
+    if (
+        kind not in _PIPELINES
+        or _PIPELINES[kind][1] != type(pipe).__name__[: 4 if "LTX2" in type(pipe).__name__ else 3]
+    ):
         raise WeightsError(path, f"names the network {kind}", f"it must double latents of {type(pipe).__name__}")
     if config.get("temporal_upsample") or not config.get("spatial_upsample", True):
         raise WeightsError(path, "is a network for more frames", "only the ones for width and height are run")
