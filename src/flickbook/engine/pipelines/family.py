@@ -35,7 +35,7 @@ from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.modular.blocks import BLOCKS
 from flickbook.engine.pipelines.modular.pipeline import load_modular
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
-from flickbook.engine.pipelines.preview import film_latents, pictures
+from flickbook.engine.pipelines.preview import film_latents, noise_of, pictures
 from flickbook.engine.pipelines.preview_decoder import PreviewDecoder, load_preview_decoder
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
@@ -193,8 +193,7 @@ class PipelineFamily:
 
     def ends(self, plans: Sequence[Plan], state: Stage) -> list[np.ndarray | None]:
         """The last latents (c, k, h, w) of each film."""
-        found: list[np.ndarray | None] = state.ends
-        return found
+        return list(state.ends)
 
     def note_tiling(self, call: Call | UpsampledCall) -> None:
         """Add the fallback to tiles to the placement if a call took it."""
@@ -276,17 +275,7 @@ class PipelineFamily:
         """sigma after each step of the last run, with signal and noise normalised to 1; 0 at the end."""
         if isinstance(self._call, UpsampledCall):
             return self._call.noise
-        scheduler = self._native if self._last is None else self._last[0].scheduler
-        if getattr(scheduler, "sigmas", None) is not None:
-            sigmas = [float(sigma) for sigma in scheduler.sigmas][1 : num_inference_steps + 1]
-            if "flow" not in f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}".lower():
-                sigmas = [sigma / (1 + sigma**2) ** 0.5 for sigma in sigmas]
-        elif hasattr(scheduler, "alphas_cumprod"):
-            kept = [float(scheduler.alphas_cumprod[int(step)]) for step in scheduler.timesteps[1:]]
-            sigmas = [(1 - each) ** 0.5 for each in kept]
-        else:
-            sigmas = []
-        return sigmas + [0.0] * (num_inference_steps - len(sigmas))
+        return noise_of(self._native if self._last is None else self._last[0].scheduler, num_inference_steps)
 
     def show(self, preview: Any) -> np.ndarray:
         """Decode one film's clean latents, in the pipeline's own layout, to a preview (n, h, w, 3) uint8."""

@@ -27,15 +27,9 @@ from flickbook.media.clip import Clip
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Step
 
-STEPS, REFINED = 3, 2
-#: The settings of each tiny model: those of its publisher's pipelines, with fewer steps.
-SETTINGS: dict[str, dict[str, Any]] = {
-    "ltx_cond": {
-        "call": {"adain_factor": 1.0},
-        "refine": {"num_inference_steps": 4, "denoise_strength": 0.5},
-    },
-    "ltx2": {"refine": {"num_inference_steps": 2, "sigmas": [0.9, 0.4], "noise_scale": 0.9, "guidance_scale": 1.0}},
-}
+STEPS = 3
+#: Each tiny model -> the entry whose settings it has, and the steps of its second call.
+ENTRIES = {"ltx_cond": ("ltx-video-13b-distilled", 4), "ltx2": ("ltx-2.3-distilled", 3)}
 NETWORKS = {"ltx_cond": ltx_upsampler, "ltx2": ltx2_upsampler}
 
 
@@ -46,7 +40,7 @@ def case_of(build: str) -> Case:
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The tiny models on the disk, with their upsamplers in a folder of the same directory."""
-    found = {build: tmp_path_factory.mktemp(build) for build in SETTINGS}
+    found = {build: tmp_path_factory.mktemp(build) for build in ENTRIES}
     for build, directory in found.items():
         case_of(build).save(directory)
         torch.manual_seed(1)
@@ -60,7 +54,9 @@ def models(directories: dict[str, Path], data: Path) -> dict[str, Model]:
     forget()
     found = {}
     for build, directory in directories.items():
-        settings = LatentUpsampler.model_validate(SETTINGS[build], strict=False)
+        published = find(ENTRIES[build][0]).latent_upsampler
+        assert published is not None
+        settings = published.model_copy(update={"repo": ""})
         found[build] = case_of(build).model(directory).model_copy(update={"latent_upsampler": settings})
         catalogue.add(found[build])
     return found
@@ -78,7 +74,7 @@ def film(plan: Plan, options: RunOptions, steps: list[Step] | None = None) -> Cl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", SETTINGS)
+@pytest.mark.parametrize("build", ENTRIES)
 def test_the_film_is_made_at_half_its_size_and_denoised_again(
     build: str, models: dict[str, Model], tmp_path: Path
 ) -> None:
@@ -92,11 +88,12 @@ def test_the_film_is_made_at_half_its_size_and_denoised_again(
             shown.append(engine_of(plan, options).loaded().show(step.preview[0]).shape[1:3])
 
     clip = next(films([plan], options, previews=True, on_step=seen))
-    assert [(step.index, step.total) for step in steps] == [(each, 5) for each in range(1, 6)]
-    assert shown == [(32, 32)] * STEPS + [(64, 64)] * REFINED
+    total = STEPS + ENTRIES[build][1]
+    assert [(step.index, step.total) for step in steps] == [(each, total) for each in range(1, total + 1)]
+    assert shown == [(32, 32)] * STEPS + [(64, 64)] * ENTRIES[build][1]
     assert clip.frames.shape == (plan.num_frames, 64, 64, 3)
     noise = engine_of(plan, options).loaded().noise_left(plan.num_inference_steps)
-    assert len(noise) == 5 and noise[2] == noise[4] == 0 and noise[3] > 0
+    assert len(noise) == total and noise[STEPS - 1] == noise[-1] == 0 and noise[STEPS] > 0
     assert np.array_equal(film(plan, options).frames, clip.frames)
     direct = film(*planned(build, tmp_path, latent_upsample=None))
     plain = film(*planned(build, tmp_path, latent_upsample="plain"))
@@ -108,13 +105,13 @@ def test_the_film_is_made_at_half_its_size_and_denoised_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "refine"])
-@pytest.mark.parametrize("build", SETTINGS)
+@pytest.mark.parametrize("build", ENTRIES)
 def test_a_stopped_film_is_resumed_to_the_bit(
     build: str, kind: str, models: dict[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the first call, after it, and in the second call; no network computes a step that was done."""
     plan, _ = planned(build, tmp_path, latent_upsample=kind)
-    total = STEPS + REFINED * (kind == "refine")
+    total = STEPS + ENTRIES[build][1] * (kind == "refine")
 
     def engine() -> Engine:
         return Engine(models[build], Placement(), (), True)
@@ -148,11 +145,12 @@ def test_a_stopped_film_is_resumed_to_the_bit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("begins", ["image", "image+last_image", "text+conditions"])
-@pytest.mark.parametrize("build", SETTINGS)
+@pytest.mark.parametrize("build", ENTRIES)
 def test_images_guide_both_calls(build: str, begins: str, models: dict[str, Model], tmp_path: Path) -> None:
     (plan, options), steps = planned(build, tmp_path, begins), list[Step]()
     clip = film(plan, options, steps)
-    assert [step.index for step in steps if step.phase == "denoise"] == [1, 2, 3, 4, 5]
+    denoised = [step.index for step in steps if step.phase == "denoise"]
+    assert denoised == list(range(1, STEPS + ENTRIES[build][1] + 1))
     assert clip.frames.shape == (plan.num_frames, 64, 64, 3)
 
 
