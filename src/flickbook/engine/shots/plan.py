@@ -44,7 +44,7 @@ _OF_SHOTS: Final = (
         "face_video",
         "mask",
     ),
-    *("strength", "loras", "latents", "overlap", "window", "stride"),
+    *("strength", "loras", "latents", "overlap", "latent_upsample", "window", "stride"),
 )
 
 
