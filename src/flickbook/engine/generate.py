@@ -83,11 +83,10 @@ def generate(
     at frames ("IMAGE@FRAME"), `reference_images` show its subjects, `control_video` steers its frames (`control`:
     "edges" computes them), `face_video` the face, `mask` is white where `video` is made anew. `latent_upsample` makes
     the film at half its size and doubles its latents ("plain"), with a few more steps after that ("refine"). `lora`
-    names LoRAs as "PATH_OR_REPO[:weight]".
-    `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the directory of the model's files, if it is not
-    the catalogue's. `on_step` is called with every Step. `cancel` is called between steps; if it returns True,
-    Cancelled is raised. `num_frames=1` makes a still. `options` are those of `FilmOptions`: the sound, and changes of
-    the finished frames; `speed` can also choose how the film is made: exact or balanced.
+    names LoRAs as "PATH_OR_REPO[:weight]". `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the
+    directory of the model's files, if it is not the catalogue's. `on_step` is called with every Step. `cancel` is
+    called between steps; if it returns True, Cancelled is raised. `num_frames=1` makes a still. `options` are those of
+    `FilmOptions`: the sound, and changes of the finished frames; `speed` can also choose how the film is made.
 
     Raises RequestError for a request that the model cannot fulfil, MediaError for inputs, HubError, WeightsError.
     """
@@ -99,8 +98,7 @@ def generate(
     fields |= dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, fps=fps, strength=strength)
     fields |= dict(width=width, height=height, scheduler=scheduler, prompt_at=prompt_at, control=control)
     files = dict(image=image, video=video, last_image=last_image, control_video=control_video, mask=mask)
-    files |= dict(face_video=face_video)
-    fields |= dict(latent_upsample=latent_upsample)
+    files["face_video"], fields["latent_upsample"] = face_video, latent_upsample
     request = _request(model, lora, fields | files | sound, conditions, reference_images)
     return _made(request, None if model_dir is None else Path(model_dir), precision, polish_options, on_step, cancel)
 
