@@ -81,12 +81,12 @@ def generate(
     `prompt_at` lists later prompts as (first frame, prompt). `image` or `video` is a file that the film starts from;
     `strength`, 0 to 1, is how much of it is generated anew. `last_image` is what it ends with, `conditions` are images
     at frames ("IMAGE@FRAME"), `reference_images` show its subjects, `control_video` steers its frames (`control`:
-    "edges" computes them), `face_video` the face, `mask` is white where `video` is made anew. `latent_upsample` makes
-    the film at half its size and doubles its latents ("plain"), with a few more steps after that ("refine"). `lora`
-    names LoRAs as "PATH_OR_REPO[:weight]". `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the
-    directory of the model's files, if it is not the catalogue's. `on_step` is called with every Step. `cancel` is
-    called between steps; if it returns True, Cancelled is raised. `num_frames=1` makes a still. `options` are those of
-    `FilmOptions`: the sound, and changes of the finished frames; `speed` can also choose how the film is made.
+    "edges" computes them), `face_video` the face, `mask` is white where `video` is made anew. `latent_upsample` doubles
+    the latents of a film of half the size: "plain" or "refine". `lora` names LoRAs as "PATH_OR_REPO[:weight]".
+    `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the directory of the model's files, if it is not
+    the catalogue's. `on_step` is called with every Step. `cancel` is called between steps; if it returns True,
+    Cancelled is raised. `num_frames=1` makes a still. `options` are those of `FilmOptions`: the sound, and changes of
+    the finished frames; `speed` can also choose how the film is made.
 
     Raises RequestError for a request that the model cannot fulfil, MediaError for inputs, HubError, WeightsError.
     """
