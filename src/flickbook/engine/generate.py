@@ -85,8 +85,7 @@ def generate(
     the latents of a film of half the size: "plain" or "refine". `lora` names LoRAs as "PATH_OR_REPO[:weight]".
     `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the directory of the model's files, if it is not
     the catalogue's. `on_step` is called with every Step. `cancel` is called between steps; if it returns True,
-    Cancelled is raised. `num_frames=1` makes a still. `options` are those of `FilmOptions`: the sound, and changes of
-    the finished frames; `speed` can also choose how the film is made.
+    Cancelled is raised. `num_frames=1` makes a still. `options` (`FilmOptions`) are sound, changes of frames, `speed`.
 
     Raises RequestError for a request that the model cannot fulfil, MediaError for inputs, HubError, WeightsError.
     """
