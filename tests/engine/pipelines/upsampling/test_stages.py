@@ -22,7 +22,7 @@ from flickbook.engine.films import RunOptions, engine_of, films, forget, run_opt
 from flickbook.engine.memory.components import upsampler_part
 from flickbook.engine.memory.footprint import needs
 from flickbook.engine.reproduction.reproduce import reproduce
-from flickbook.errors import ModelNotPulled, RequestError, WeightsError
+from flickbook.errors import HubError, RequestError, WeightsError
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Step
@@ -192,7 +192,9 @@ def test_a_missing_upsampler_and_another_network_are_refused_before_computing(
         with pytest.raises(WeightsError, match=message):
             next(Engine(model, Placement(), (), True).run([plan]))
     shutil.rmtree(folder)
-    with pytest.raises(ModelNotPulled, match="the latent upsampler of tiny-ltx2"):
+    with pytest.raises(
+        HubError, match="tiny-ltx2: its latent upsampler is not on this machine; run `flickbook models pull"
+    ):
         next(Engine(model, Placement(), (), True).run([plan]))
 
 

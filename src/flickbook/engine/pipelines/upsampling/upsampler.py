@@ -11,14 +11,14 @@ from torch import Tensor
 from flickbook.catalogue import LatentUpsampler
 from flickbook.engine.family import Setup
 from flickbook.engine.pipelines.directory import checked
-from flickbook.errors import ModelNotPulled, WeightsError
-from flickbook.hub.find import UPSAMPLER, latent_upsampler, terms
+from flickbook.errors import HubError, WeightsError
+from flickbook.hub.find import UPSAMPLER, latent_upsampler
 from flickbook.hub.manifest import HashCache, fingerprint, read_config
 
-#: The networks -> the pipelines that run them, and the beginning of the names of the pipelines whose latents they take.
+#: The networks -> the pipelines that run them.
 _PIPELINES: Final = {
-    "LTXLatentUpsamplerModel": ("LTXLatentUpsamplePipeline", "LTX"),
-    "LTX2LatentUpsamplerModel": ("LTX2LatentUpsamplePipeline", "LTX2"),
+    "LTXLatentUpsamplerModel": "LTXLatentUpsamplePipeline",
+    "LTX2LatentUpsamplerModel": "LTX2LatentUpsamplePipeline",
 }
 #: What the calls of both pipelines have in common with those of the model's own, for decoding.
 _DECODING: Final = ("generator", "decode_timestep", "decode_noise_scale")
@@ -51,7 +51,7 @@ class Upsampler:
         import diffusers
 
         device = pipe._execution_device
-        kind = getattr(diffusers, _PIPELINES[type(self._network).__name__][0])
+        kind = getattr(diffusers, _PIPELINES[type(self._network).__name__])
         self._network.to(device)
         try:
             run = kind(vae=pipe.vae, latent_upsampler=self._network)
@@ -64,7 +64,7 @@ class Upsampler:
 def load_upsampler(setup: Setup, pipe: Any, weights: Mapping[str, str]) -> tuple[Upsampler | None, dict[str, str]]:
     """The upsampler of a model if `setup` has it loaded, and the hashes `weights` of the model with those of its files.
 
-    Raises ModelNotPulled if it is not on this machine, WeightsError for another network and for a damaged one.
+    Raises HubError if it is not on this machine, WeightsError for another network and for a damaged one.
     """
     settings = setup.model.latent_upsampler
     if settings is None:
@@ -77,13 +77,10 @@ def load_upsampler(setup: Setup, pipe: Any, weights: Mapping[str, str]) -> tuple
     if place is None:
         name = setup.model.name
         remedy = f"run `flickbook models pull {name}`, or leave out the latent upsampling"
-        raise ModelNotPulled(f"the latent upsampler of {name}", terms(setup.model), remedy)
+        raise HubError(name, "its latent upsampler is not on this machine", remedy)
     path, config = place / "config.json", read_config(place / "config.json")
     kind = str(config.get("_class_name"))
-    if (
-        kind not in _PIPELINES
-        or _PIPELINES[kind][1] != type(pipe).__name__[: 4 if "LTX2" in type(pipe).__name__ else 3]
-    ):
+    if kind != _network_for(pipe):
         raise WeightsError(path, f"names the network {kind}", f"it must double latents of {type(pipe).__name__}")
     if config.get("temporal_upsample") or not config.get("spatial_upsample", True):
         raise WeightsError(path, "is a network for more frames", "only the ones for width and height are run")
@@ -96,3 +93,11 @@ def load_upsampler(setup: Setup, pipe: Any, weights: Mapping[str, str]) -> tuple
     hashes = fingerprint(place, HashCache.usual())
     found = Upsampler(loaded.eval(), settings, waits=setup.placement.offload != "none")
     return found, own | {f"{UPSAMPLER}/{name}": digest for name, digest in hashes.items()}
+
+
+def _network_for(pipe: Any) -> str:
+    """The class of the network that doubles the latents of a pipeline; "" if there is none."""
+    name = type(pipe).__name__
+    if name.startswith("LTX2"):
+        return "LTX2LatentUpsamplerModel"
+    return "LTXLatentUpsamplerModel" if name.startswith("LTX") else ""
