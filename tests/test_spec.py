@@ -55,7 +55,7 @@ PLAN = Plan(
 CANONICAL = (
     '{"codec":"h264","condition_fps":null,"conditions":[],"container":"mp4","control":"","control_video":"","drift":null,'
     '"face_video":"","fade":0,"feedback":null,"fps":8.0,"guidance_scale":3.0,"height":128,'
-    '"image":"","last_image":"","latents":"","loras":[],"mask":"","model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
+    '"image":"","last_image":"","latent_upsample":"","latents":"","loras":[],"mask":"","model":"builtin","negative_prompt":"","num_frames":16,"num_inference_steps":25,'
     '"overlap":0,"pixel_format":"yuv420p","polish":{"camera":"","interpolate":1,"interpolator":null,"loop":"","rate":null,"speed":1.0,'
     '"steady":0.0,"text":"","trim":null,"upscale":1,"upscaler":null},"prompt":"a r\\u00e9d circle","prompt_at":[],'
     '"quality":69,"reference_images":[],"revision":"0123456789ab","scheduler":"ddim","schema_version":2,"seed":7,"shots":[],"speed":"exact","strength":null,'
@@ -71,6 +71,7 @@ GUIDED: dict[str, Any] = {
     "mask": "e" * 64,
     "latents": "f" * 64,
     "overlap": 8,
+    "latent_upsample": "refine",
 }
 RECIPE = Recipe(
     plan=PLAN,
@@ -197,7 +198,7 @@ def test_a_plan_knows_no_machine() -> None:
     words += "schema_version task model revision prompt negative_prompt width height num_frames fps"
     words += " num_inference_steps guidance_scale seed scheduler window stride condition_fps"
     words += " prompt_at image video last_image conditions reference_images control_video control face_video mask"
-    words += " latents overlap"
+    words += " latents overlap latent_upsample"
     words += " strength loras speed"
     words += " drift feedback shots fade polish"
     assert list(Plan.model_fields) == words.split()

@@ -72,6 +72,18 @@ ADVISED: dict[str, tuple[float, float]] = {
 }
 
 
+class LatentUpsampler(Record):
+    """The network that doubles the width and height of a model's latents: the folder of a repository, "" for the
+    model's own. `call` holds arguments of its pipeline's call, `refine` those of the call that denoises the doubled
+    latents again; a model without these cannot do that."""
+
+    repo: str = ""
+    commit: str = "unpinned"
+    folder: str = "latent_upsampler"
+    call: dict[str, float] = {}
+    refine: dict[str, int | float | tuple[float, ...]] = {}
+
+
 def _recommended(entry: dict[str, Any]) -> Recommended:
     """The recommended settings of an entry that has none: sourced defaults, else what is nearest to the advice."""
     found: dict[str, Any] = {"negative_prompt": entry["negative_prompt"]}
@@ -119,6 +131,7 @@ class Model(Record):
     transformer: str = ""  # its file with the transformer that replaces that of its base, named as by its publisher
     unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
     preview: str = ""  # the file of its preview decoder in `previews` of the data directory
+    latent_upsampler: LatentUpsampler | None = None
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)] = ("text",)  # what a film may begin from
     accepts: tuple[Guide, ...] = ()  # what else may guide it

@@ -13,7 +13,7 @@ from flickbook.catalogue import ADVISED, Model, Real, Whole, find, list_models, 
 from flickbook.conditioning import audio_of, continuation, guides
 from flickbook.errors import MediaError, RequestError, SchedulerMismatch, WeightsError
 from flickbook.files import sha256
-from flickbook.sizes import size_of
+from flickbook.sizes import size_of, upsampling_of
 from flickbook.spec import Container, Lora, Plan, Polish, Request, Speed
 from flickbook.vocabulary import unknown_words, without_unknown, words
 from flickbook.windows import prompt_of, starts
@@ -79,6 +79,7 @@ def resolve(request: Request, model_dir: Path | None = None, *, image_follows: b
         video=video,
         **guides(request, model, num_frames, fps),
         **continuation(request, model, num_frames, image_follows),
+        latent_upsample=upsampling_of(request, model, width, height),
         strength=_strength(request, model, steps, image_follows),
         loras=_loras(request),
         speed=request.speed or "exact",

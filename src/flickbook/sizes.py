@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flickbook.catalogue import Model, Sides, list_models
 from flickbook.errors import RequestError
-from flickbook.spec import Request
+from flickbook.spec import LatentUpsample, Request
 
 #: The largest factor of --upscale.
 UPSCALE_LIMIT = 4
@@ -22,6 +22,36 @@ def size_of(request: Request, model: Model) -> tuple[int, int]:
     wrong = "height" if request.width is None or request.width in widths else "width"
     remedy = _larger(request, model) or f"ask for {known} or leave the size out"
     raise RequestError(wrong, getattr(request, wrong), f"{model.name} makes {known}", remedy)
+
+
+def upsampling_of(request: Request, model: Model, width: int, height: int) -> LatentUpsample:
+    """How the film's latents are doubled, "" if not at all. Raises RequestError for a model that cannot do this, for a
+    size whose half the model does not make, and for latents to continue from, which have the whole size."""
+    kind = request.latent_upsample
+    if not kind:
+        return ""
+    able = [
+        other.name for other in list_models() if (has := other.latent_upsampler) and (has.refine or kind == "plain")
+    ]
+    named = f"choose a model that can: {', '.join(able)}"
+    if model.latent_upsampler is None:
+        limit = f"{model.name} has no latent upsampler"
+        raise RequestError("latent_upsample", kind, limit, f"leave it out, or {named}")
+    if kind == "refine" and not model.latent_upsampler.refine:
+        limit = f"{model.name} has no settings to denoise doubled latents again"
+        raise RequestError("latent_upsample", kind, limit, f"ask for plain, or {named}")
+    if request.latents is not None or request.overlap:
+        limit = "a film that continues from latents begins at its whole size"
+        raise RequestError("latent_upsample", kind, limit, "leave it out, or begin from an image")
+    (smallest, largest), step = (
+        (model.sides.range, model.sides.multiple) if model.sides else ((1, max(width, height)), 1)
+    )
+    for name, side in (("width", width), ("height", height)):
+        if side % (2 * step) or side < 2 * smallest:
+            near = min(max(round(side / 2 / step), -(-smallest // step)) * 2 * step, largest // (2 * step) * 2 * step)
+            limit = f"must be at least {2 * smallest} and a multiple of {2 * step} with latent_upsample"
+            raise RequestError(name, side, limit, f"ask for {near}, or leave latent_upsample out")
+    return kind
 
 
 def _sides(request: Request, model: Model, sides: Sides) -> tuple[int, int]:

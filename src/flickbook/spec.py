@@ -46,8 +46,11 @@ _UNCHANGED: Final = (
     *('"camera":"",', '"fade":0,', '"shots":[],'),
     *('"last_image":"",', '"conditions":[],', '"reference_images":[],'),
     *('"control":"",', '"control_video":"",', '"face_video":"",', '"mask":"",'),
-    *('"latents":"",', '"overlap":0,'),
+    *('"latents":"",', '"overlap":0,', '"latent_upsample":"",'),
 )
+#: How a film is made at half its width and height first and doubled as latents: "" is not at all, plain decodes the
+#: doubled latents, refine denoises them again in few steps.
+LatentUpsample = Literal["", "plain", "refine"]
 #: What computes the frames of a control video from a film: "" takes them as they are, edges draws its edges.
 Control = Literal["", "edges"]
 Phase = Literal["load", "encode", "train", "denoise", "decode", "polish", "write"]
@@ -86,8 +89,9 @@ class Request(Record):
     of one that it ends with; `conditions` are images at frames between. `reference_images` show what the film is about.
     `control_video` steers every frame, `face_video` the face in it, and `mask` is white where a video is made anew.
     `latents` is the path of the kept latents of a film that this one continues; its first `overlap` frames are the end
-    of that film. `audio` is the path of its track, or "none". `loras` are pairs of a file's path and its weight. A film
-    of several `shots` has a Request for each, and `fade` is the number of frames of the cross-fade between two shots.
+    of that film. With `latent_upsample` the film is made at half its size first. `audio` is the path of its track, or
+    "none". `loras` are pairs of a file's path and its weight. A film of several `shots` has a Request for each, and
+    `fade` is the number of frames of the cross-fade between two shots.
     """
 
     prompt: str
@@ -114,6 +118,7 @@ class Request(Record):
     mask: str | None = None
     latents: str | None = None
     overlap: int | None = None
+    latent_upsample: LatentUpsample | None = None
     strength: float | None = None
     audio: str | None = None
     audio_fit: AudioFit | None = None
@@ -156,8 +161,8 @@ class Plan(Encoded, Sounding):
     `image` and `video` are the SHA-256 of the files the film begins from, "" if there is none; `strength`, 0 to 1, is
     the share of them that is generated anew, None if the model has no such parameter. `last_image`, `conditions`,
     `reference_images`, `control_video`, `face_video` and `mask` are the Request's, by SHA-256. With an `overlap`, the
-    first frames, that many, are the end of an earlier film, whose kept `latents` hold them during denoising. A sequence
-    is a film of
+    first frames, that many, are the end of an earlier film, whose kept `latents` hold them during denoising. With
+    `latent_upsample` the film is made at half of `width` and `height`, and doubled as latents. A sequence is a film of
     individually generated images: `drift`, 0 to 1, is how far the noise moves from one prompt to the next; `feedback`,
     0 to 1, is how much of each image is generated anew from the previous one, 0 for no feedback. With `speed`
     "balanced", some of the network's outputs are extrapolated or reused from an earlier step; with "turbo", few-step
@@ -198,6 +203,7 @@ class Plan(Encoded, Sounding):
     mask: Sha256 | Literal[""] = ""
     latents: Sha256 | Literal[""] = ""
     overlap: Annotated[int, Field(ge=0)] = 0
+    latent_upsample: LatentUpsample = ""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     loras: tuple[Lora, ...] = ()
     speed: Speed = "exact"
@@ -233,7 +239,8 @@ class Plan(Encoded, Sounding):
         """
         size = (self.width, self.height, self.num_frames, self.num_inference_steps)
         turns = tuple(frame for frame, _ in self.prompt_at)
-        begins = (bool(self.image), bool(self.video), bool(self.latents), self.overlap, self.strength)
+        latents = (bool(self.latents), self.overlap, self.latent_upsample)
+        begins = (bool(self.image), bool(self.video), *latents, self.strength)
         places = tuple((each.frame, each.strength) for each in self.conditions)
         guides = (bool(self.last_image), places, len(self.reference_images))
         steering = (bool(self.control_video), self.control, bool(self.face_video), bool(self.mask))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from flickbook.catalogue import find
 from flickbook.errors import OutputError, RequestError, WeightsError
+from flickbook.hub import fetch as fetching
 from flickbook.hub.fetch import convert_parts, fetch
 from flickbook.hub.manifest import verify
 
@@ -82,3 +83,21 @@ def test_a_disk_without_room_is_refused(published: Path, tmp_path: Path, monkeyp
 def test_a_model_with_a_directory_has_nothing_to_pull() -> None:
     with pytest.raises(RequestError, match="model=builtin: has its files already"):
         fetch(find("builtin"))
+
+
+def test_a_latent_upsampler_is_pulled_with_its_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its own repository, or a folder of the model's at the same commit."""
+    pulled: list[tuple[str, str, tuple[str, ...]]] = []
+
+    def pull(repo: str, revision: str, variant: str, only: tuple[str, ...], *_: object) -> SimpleNamespace:
+        pulled.append((repo, revision, only))
+        return SimpleNamespace(directory=tmp_path)
+
+    monkeypatch.setattr(fetching, "pull", pull)
+    folder = ("latent_upsampler/*",)
+    fetch(find("ltx-2"))
+    fetch(find("ltx-video-13b-distilled"))
+    assert [each for each in pulled if each[2] == folder] == [
+        ("Lightricks/LTX-2", find("ltx-2").commit, folder),
+        ("Lightricks/ltxv-spatial-upscaler-0.9.7", "main", folder),
+    ]

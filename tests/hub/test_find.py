@@ -8,7 +8,7 @@ import pytest
 
 from flickbook.catalogue import Model, find
 from flickbook.errors import HubError, WeightsError
-from flickbook.hub.find import converted, directory
+from flickbook.hub.find import converted, directory, latent_upsampler
 
 
 @pytest.fixture
@@ -78,3 +78,14 @@ def test_a_motion_adapter_is_here_when_its_base_is_too(cache: Path) -> None:
         directory(adapter)
     snapshot(cache, base, base.commit)
     assert directory(adapter) == made
+
+
+def test_a_model_is_here_without_its_latent_upsampler(cache: Path) -> None:
+    model = find("ltx-2")
+    made = snapshot(cache, model, model.commit)
+    assert directory(model) == made and latent_upsampler(model) is None
+    folder = made / "latent_upsampler"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert latent_upsampler(model) == folder
+    assert latent_upsampler(find("builtin")) is None

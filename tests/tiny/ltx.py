@@ -73,6 +73,18 @@ def ltx_cond():
     return ltx(LTXConditionPipeline)
 
 
+def ltx_upsampler():
+    from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
+
+    return LTXLatentUpsamplerModel(in_channels=8, mid_channels=32, num_blocks_per_stage=1)
+
+
+def ltx2_upsampler(**config):
+    from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
+
+    return LTX2LatentUpsamplerModel(in_channels=4, mid_channels=32, num_blocks_per_stage=1, **config)
+
+
 def ltx2_vae():
     return AutoencoderKLLTX2Video(
         in_channels=3,

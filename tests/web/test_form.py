@@ -30,11 +30,18 @@ def test_each_models_own_values_lie_within_its_limits(name: str) -> None:
             if "text" in model.inputs and not model.needs:
                 resolve(Request.of(prompt="a film", model=name, num_frames=low))
         if "choices" in limits:
-            assert limits["value"] in limits["choices"]
+            assert limits["value"] in [each[1] if isinstance(each, tuple) else each for each in limits["choices"]]
     for size in form.sizes(model):
         width, height = map(int, size.split("x"))
         if "text" in model.inputs and not model.needs:
             resolve(Request.of(prompt="a film", model=name, width=width, height=height))
+
+
+def test_latent_upsampling_is_offered_as_far_as_the_model_can_do_it() -> None:
+    offered = {name: form.ranges(catalogue.find(name))["latent_upsample"] for name in MODELS}
+    kinds = {name: [value for _, value in each["choices"]] for name, each in offered.items() if each["visible"]}
+    able = ("ltx-video-13b-distilled", "ltx-2.3-distilled")
+    assert kinds == {"ltx-2": ["", "plain"], **dict.fromkeys(able, ["", "plain", "refine"])}
 
 
 def test_every_model_that_makes_films_or_pictures_can_be_chosen() -> None:

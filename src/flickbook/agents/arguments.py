@@ -58,6 +58,7 @@ _DESCRIPTIONS: Final = {
     "prompt_at": "Later prompts, each with the frame at which it begins.",
     "conditions": "Frames or times at which the film shows an image; see condition_images.",
     "control": "edges follows the edges of control_video.",
+    "latent_upsample": "Make the film at half its size and double its latents: plain, or refine in a few more steps.",
     "frame": "Frame at which the image is shown; negative ones count from the end.",
     "time": "Seconds at which the image is shown.",
     "defaults": "Fields of all shots.",

@@ -48,6 +48,10 @@ ControlVideo = Annotated[
 ControlOption = Annotated[str | None, typer.Option(help="edges: compute the edges of --control-video.")]
 FaceVideo = Annotated[Path | None, typer.Option(help="Video of the face that --control-video moves, cut to the face.")]
 Mask = Annotated[Path | None, typer.Option(help="Image or video that is white where --video is made anew.")]
+LatentUpsample = Annotated[
+    str | None,
+    typer.Option(help="Make the film at half its size, then double its latents: plain, or refine in a few more steps."),
+]
 Strength = Annotated[float | None, typer.Option(help="Denoising strength for --image and --video, 0 to 1.")]
 Audio = Annotated[
     str | None,
@@ -95,6 +99,7 @@ FILM: Mapping[str, Any] = {
     "control": ControlOption,
     "face_video": FaceVideo,
     "mask": Mask,
+    "latent_upsample": LatentUpsample,
     "strength": Strength,
     "lora": Lora,
     **AUDIO,

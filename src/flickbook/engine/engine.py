@@ -42,8 +42,14 @@ Event = Step | Frames
 class Engine:
     """A model on a device. The first run loads it and reports that as its phase "load"."""
 
-    def __init__(self, model: catalogue.Model, placement: Placement, loras: Sequence[tuple[Path, float]] = ()) -> None:
-        self.model, self.placement, self.loras = model, placement, tuple(loras)
+    def __init__(
+        self,
+        model: catalogue.Model,
+        placement: Placement,
+        loras: Sequence[tuple[Path, float]] = (),
+        latent_upsample: bool = False,
+    ) -> None:
+        self.model, self.placement, self.loras, self._upsample = model, placement, tuple(loras), latent_upsample
         self._family: Family | None = None
         #: For each film of the last run, a note on the speed optimisations used; "" for none.
         self.applied: list[str] = []
@@ -78,7 +84,7 @@ class Engine:
         """Load the model if needed and return it. Raises WeightsError, HubError."""
         while self._family is None:
             try:
-                setup = Setup(self.model, directory(self.model), self.placement, self.loras)
+                setup = Setup(self.model, directory(self.model), self.placement, self.loras, self._upsample)
                 self._family = loader(self.model.family)(setup)
             except (RuntimeError, MemoryError) as error:
                 self._check(error, "denoise")

@@ -21,12 +21,14 @@ Sources = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Setup:
-    """What to load, from which directory, in which placement; `loras` are files with weights."""
+    """What to load, from which directory, in which placement; `loras` are files with weights. With `latent_upsample`
+    the model's latent upsampler is loaded too."""
 
     model: Model
     directory: Path
     placement: Placement
     loras: tuple[tuple[Path, float], ...] = ()
+    latent_upsample: bool = False
 
 
 class Denoised(Protocol):

@@ -142,22 +142,23 @@ def engine_of(plan: Plan, run_options: RunOptions) -> Engine:
             placed = placed.model_copy(update={"ulysses_degree": settings.load().ulysses_degree})
         # Reuse an engine with the same files and an equal placement, however that was chosen.
         warm = (
-            each for other, each in _ENGINES.items() if other[:4] == key[:4] and _same_placement(each.placement, placed)
+            each for other, each in _ENGINES.items() if other[:5] == key[:5] and _same_placement(each.placement, placed)
         )
         engine = next(warm, None)
         if engine is None:
             # Most machines cannot hold two large models at once.
             _ENGINES.clear()
-            engine = Engine(model, placed, run_options.loras)
+            engine = Engine(model, placed, run_options.loras, bool(plan.latent_upsample))
         _ENGINES[key] = engine
     return _ENGINES[key]
 
 
 def _key(plan: Plan, run_options: RunOptions) -> tuple[catalogue.Model, tuple[object, ...]]:
-    """The model of a film and its engine's key: first what is loaded (4 items), then what decides the placement."""
+    """The model of a film and its engine's key: first what is loaded (5 items), then what decides the placement."""
     model = _model(plan, run_options.model_dir)
     where = (run_options.precision, run_options.placement, plan.speed)
-    return model, (model.to_json(), plan.revision, plan.loras, run_options.loras, *where)
+    loaded = (model.to_json(), plan.revision, plan.loras, run_options.loras, bool(plan.latent_upsample))
+    return model, (*loaded, *where)
 
 
 def _model(plan: Plan, directory: Path | None) -> catalogue.Model:

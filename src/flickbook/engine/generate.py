@@ -17,7 +17,7 @@ from flickbook.hub.fetch import available
 from flickbook.keyframes import Condition
 from flickbook.media.clip import Clip
 from flickbook.resolution import notes, resolve, speed_of
-from flickbook.spec import AudioFit, Control, Preset, Request
+from flickbook.spec import AudioFit, Control, LatentUpsample, Preset, Request
 
 
 class FilmOptions(PolishOptions, total=False):
@@ -65,6 +65,7 @@ def generate(
     control: Control | None = None,
     face_video: str | Path | None = None,
     mask: str | Path | None = None,
+    latent_upsample: LatentUpsample | None = None,
     strength: float | None = None,
     lora: str | Sequence[str] | None = None,
     precision: str = "auto",
@@ -80,12 +81,11 @@ def generate(
     `prompt_at` lists later prompts as (first frame, prompt). `image` or `video` is a file that the film starts from;
     `strength`, 0 to 1, is how much of it is generated anew. `last_image` is what it ends with, `conditions` are images
     at frames ("IMAGE@FRAME"), `reference_images` show its subjects, `control_video` steers its frames (`control`:
-    "edges" computes them), `face_video` the face, `mask` is white where `video` is made anew. `lora` names LoRAs as
-    "PATH_OR_REPO[:weight]".
+    "edges" computes them), `face_video` the face, `mask` is white where `video` is made anew. `latent_upsample` doubles
+    the latents of a film of half the size: "plain" or "refine". `lora` names LoRAs as "PATH_OR_REPO[:weight]".
     `precision` is auto, fp32, bf16, fp16, fp8 or int8. `model_dir` is the directory of the model's files, if it is not
     the catalogue's. `on_step` is called with every Step. `cancel` is called between steps; if it returns True,
-    Cancelled is raised. `num_frames=1` makes a still. `options` are those of `FilmOptions`: the sound, and changes of
-    the finished frames; `speed` can also choose how the film is made: exact or balanced.
+    Cancelled is raised. `num_frames=1` makes a still. `options` (`FilmOptions`) are sound, changes of frames, `speed`.
 
     Raises RequestError for a request that the model cannot fulfil, MediaError for inputs, HubError, WeightsError.
     """
@@ -97,7 +97,7 @@ def generate(
     fields |= dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, fps=fps, strength=strength)
     fields |= dict(width=width, height=height, scheduler=scheduler, prompt_at=prompt_at, control=control)
     files = dict(image=image, video=video, last_image=last_image, control_video=control_video, mask=mask)
-    files |= dict(face_video=face_video)
+    files["face_video"], fields["latent_upsample"] = face_video, latent_upsample
     request = _request(model, lora, fields | files | sound, conditions, reference_images)
     return _made(request, None if model_dir is None else Path(model_dir), precision, polish_options, on_step, cancel)
 

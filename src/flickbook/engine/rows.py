@@ -38,6 +38,7 @@ _TEXTS: Final = (
         "upscale",
         "upscaler",
         "control",
+        "latent_upsample",
     ),
     *("camera", "loop", "text", "codec", "quality", "pixel_format", "audio_fit"),
 )

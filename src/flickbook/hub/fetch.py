@@ -52,6 +52,10 @@ def _sources(model: Model) -> list[_Source]:
     found = [_Source(model.repo, revision, model.variant, model.files)]
     only = tuple(f"{folder}/*" for folder in VISION)
     found += [_Source(repo, commit, only=only) for repo, commit in model.beside.items()]
+    if (upsampler := model.latent_upsampler) is not None:
+        repo, commit = (upsampler.repo, upsampler.commit) if upsampler.repo else (model.repo, revision)
+        commit = "main" if commit == "unpinned" else commit
+        found.append(_Source(repo, commit, only=(f"{upsampler.folder}/*",)))
     if model.convert in videocrafter.VERSIONS:
         clip = catalogue.find(_CLIP)
         found.append(_Source(clip.repo, clip.commit, only=("tokenizer/*",), weights=False))

@@ -12,6 +12,8 @@ from flickbook.hub.layout import index_file
 
 #: The folders of a repository beside a model's own: the image encoder and what prepares its images.
 VISION: Final = ("image_encoder", "feature_extractor")
+#: The prefix of a latent upsampler's files in a recipe, whatever its folder is called.
+UPSAMPLER: Final = "latent_upsampler"
 
 
 def directory(model: Model) -> Path:
@@ -46,6 +48,19 @@ def beside(model: Model) -> dict[str, Path]:
     if len(found) < len(places):
         raise _absent(model)
     return found
+
+
+def latent_upsampler(model: Model) -> Path | None:
+    """The directory of a model's latent upsampler; None if it is not on this machine, or if there is none."""
+    upsampler = model.latent_upsampler
+    if upsampler is None:
+        return None
+    if not upsampler.repo and model.directory:
+        place: Path | None = model.path()
+    else:
+        place = cached(upsampler.repo or model.repo, upsampler.commit if upsampler.repo else model.commit)
+    folder = None if place is None else place / upsampler.folder
+    return folder if folder is not None and (folder / "config.json").is_file() else None
 
 
 def _absent(model: Model) -> ModelNotPulled:

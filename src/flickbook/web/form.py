@@ -75,9 +75,18 @@ def ranges(model: Model) -> dict[str, dict[str, Any]]:
         "negative_prompt": {"placeholder": usual},
         # A model without a strength leaves the field empty.
         "strength": {"value": None} if strength is None else _limits(strength.range[0], strength, 0.05),
+        "latent_upsample": {"choices": _upsampling(model), "value": "", "visible": model.latent_upsampler is not None},
         "hint": {"value": f"{model.good_at}. {model.faults}. Recommended: {model.advice()}."},
     }
     return limits if model.num_frames.range[1] == 1 else {"num_frames": frames} | limits
+
+
+def _upsampling(model: Model) -> list[tuple[str, str]]:
+    """Return how the model can double latents, with labels."""
+    upsampler = model.latent_upsampler
+    can_refine = upsampler is not None and bool(upsampler.refine)
+    found = [("none", ""), ("plain: half the size first, then doubled latents", "plain")]
+    return [*found, ("refine: a few more steps after that", "refine")] if can_refine else found
 
 
 def timed(model: Model) -> str:
@@ -139,6 +148,8 @@ def details(model: Model, film: bool = True) -> Fields:
     if film:
         found["fps"] = gr.Slider(label="Frames per second", **limits["fps"])
     found["size"] = gr.Dropdown(label="Size", allow_custom_value=True, **limits["size"])
+    if film:
+        found["latent_upsample"] = gr.Dropdown(label="Latent upsampling", **limits["latent_upsample"])
     found["scheduler"] = gr.Dropdown(label="Scheduler", **limits["scheduler"])
     found["speed"] = gr.Dropdown(
         [("exact", "exact"), ("balanced: faster, nearly identical", "balanced"), ("turbo: few steps", "turbo")],
@@ -272,6 +283,7 @@ def _values(plan: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any
     seed = plan.get("seed")
     values |= {"seed": "" if seed is None else str(seed), "keep_seed": seed is not None}
     values["speed"] = plan.get("speed") or "exact"  # old recipes have no speed
+    values["latent_upsample"] = plan.get("latent_upsample") or ""
     # A Plan contains the hashes of LoRA files; the name of a training's is given beside it.
     values["loras"] = str(plan.get("lora_text") or "")
     if plan.get("width") and plan.get("height"):

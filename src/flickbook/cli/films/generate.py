@@ -76,6 +76,7 @@ def _print_estimate(plan: Plan, model_dir: Path | None, precision: str, as_json:
         return
     what = f"{plan.width}x{plan.height}, {plan.num_frames} frames at {plan.fps:g} per second"
     sampling = f"{plan.num_inference_steps} steps of {plan.scheduler}, guidance {plan.guidance_scale:g}"
+    sampling += f", latents doubled ({plan.latent_upsample})" if plan.latent_upsample else ""
     print(f"model     {plan.model} {plan.revision[:12]}", f"film      {what}, {sampling}", *found.lines(), sep="\n")
 
 

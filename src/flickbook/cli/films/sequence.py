@@ -43,7 +43,7 @@ _GUIDES = ("last_image", "condition", "reference_image", "control_video", "contr
 FILM = {
     name: kind
     for name, kind in options.FILM.items()
-    if name not in ("num_frames", "prompt_at", "image", "video", "strength", *_GUIDES)
+    if name not in ("num_frames", "prompt_at", "image", "video", "latent_upsample", "strength", *_GUIDES)
 }
 
 

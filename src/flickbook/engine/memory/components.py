@@ -9,13 +9,14 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from flickbook.catalogue import Model
 from flickbook.errors import WeightsError
+from flickbook.hub.find import latent_upsampler
 from flickbook.hub.layout import index_file
 from flickbook.hub.manifest import read_config
 from flickbook.spec import Placement
@@ -70,6 +71,16 @@ def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[P
         # Most models are published in float16 or float32, so any other precision needs a cast.
         made.append(Part(kind, int(count * share * 2), size, int(0.02 * size), cast=placement.dtype != "float16"))
     return tuple(made)
+
+
+def upsampler_part(model: Model, placement: Placement) -> Part | None:
+    """The latent upsampler of a model; None if it is not on this machine. It runs between denoising and decoding.
+
+    Raises WeightsError for a damaged file.
+    """
+    place = latent_upsampler(model)
+    found = None if place is None else _part(model, place, placement)
+    return None if found is None else replace(found, kind="decoder")
 
 
 def unloaded_bytes(model: Model, directory: Path | None, placement: Placement, tuned: bool) -> int:

@@ -245,6 +245,8 @@ def _same(record: Record, question: _Question, placement: Placement) -> bool:
     }
     if any(record.get(name) != value for name, value in expected.items()) or record.get("rungs"):
         return False
+    if record.get("latent_upsample", "") != plan.latent_upsample:
+        return False
     seconds = record.get("seconds")
     return isinstance(seconds, dict) and "load" in seconds and isinstance(record.get("peak_memory_bytes"), int)
 
@@ -255,8 +257,9 @@ def _seconds(question: _Question, device_name: str, dtype: str) -> float | None:
         return None  # its stills are made one by one, and no record covers that
     found: dict[str, list[tuple[float, float]]] = {}
     for record in question.records:
-        alike = (record.get("model"), record.get("device_name"), record.get("dtype"))
-        if alike == (question.plan.model, device_name, dtype):
+        upsampled = record.get("latent_upsample", "")
+        alike = (record.get("model"), record.get("device_name"), record.get("dtype"), upsampled)
+        if alike == (question.plan.model, device_name, dtype, question.plan.latent_upsample):
             try:
                 found.setdefault(record.get("speed", "exact"), []).append(_scaled(record, question.plan))
             except (KeyError, AttributeError, TypeError, ValueError, ArithmeticError):

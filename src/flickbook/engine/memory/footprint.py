@@ -35,7 +35,16 @@ from pathlib import Path
 from typing import Literal
 
 from flickbook.catalogue import Model
-from flickbook.engine.memory.components import BYTES, KINDS, Config, Part, optional, parts, unloaded_bytes
+from flickbook.engine.memory.components import (
+    BYTES,
+    KINDS,
+    Config,
+    Part,
+    optional,
+    parts,
+    unloaded_bytes,
+    upsampler_part,
+)
 from flickbook.spec import Placement, Plan
 
 MIB = 2**20
@@ -220,9 +229,10 @@ class Needs:
 
 def needs(model: Model, plan: Plan, directory: Path | None, placement: Placement) -> Needs:
     """The memory that one run needs. Raises WeightsError for damaged files."""
-    found = parts(model, directory, placement)
+    more = tuple(filter(None, [upsampler_part(model, placement) if plan.latent_upsample else None]))
+    found = (*parts(model, directory, placement), *more)
     # Weights are quantized after loading, so the unquantized ones are in memory first.
-    plain = parts(model, directory, placement.model_copy(update={"quantize": ""}))
+    plain = (*parts(model, directory, placement.model_copy(update={"quantize": ""})), *more)
     live, shown = denoising(model, plan, directory, placement), decoding(model, plan, directory, placement)
     if placement.device == "cuda":
         return _on_gpu(model, found, plain, placement, int(live * _ROUNDED), int(shown * _ROUNDED))

@@ -52,6 +52,7 @@ def record(recipe: Recipe, run: Run, films: int = 1) -> dict[str, Any]:
         "steps": plan.num_inference_steps,
         "guided": plan.guided(),
         "speed": plan.speed,
+        "latent_upsample": plan.latent_upsample,
         "films": films,
         "seconds": {phase: round(seconds, 3) for phase, seconds in run.seconds.items() if phase in _PHASES},
         "peak_memory_bytes": max(memory.values(), default=run.peak_memory_bytes),

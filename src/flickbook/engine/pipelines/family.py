@@ -35,13 +35,15 @@ from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.modular.blocks import BLOCKS
 from flickbook.engine.pipelines.modular.pipeline import load_modular
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
-from flickbook.engine.pipelines.preview import film_latents, pictures
+from flickbook.engine.pipelines.preview import film_latents, noise_of, pictures
 from flickbook.engine.pipelines.preview_decoder import PreviewDecoder, load_preview_decoder
 from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
 from flickbook.engine.pipelines.result import Film, film_of
 from flickbook.engine.pipelines.single_file import transformer
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
+from flickbook.engine.pipelines.upsampling.stages import UpsampledCall
+from flickbook.engine.pipelines.upsampling.upsampler import load_upsampler
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.hub.find import beside, directory, preview_file
 from flickbook.hub.manifest import HashCache, fingerprint
@@ -59,12 +61,14 @@ class PipelineFamily:
     """A loaded pipeline and the pipelines that share its components. Films run one after the other."""
 
     def __init__(self, pipe: Any, weights: dict[str, str], setup: Setup) -> None:
-        self.weights, self.placement, self.model = weights, setup.placement, setup.model
+        self.placement, self.model = setup.placement, setup.model
+        self._upsampler, self.weights = load_upsampler(setup, pipe, weights)
         self.notes: list[str] = []
         self._root = type(pipe).__name__
         self._pipes = {self._root: _placed(pipe, setup.placement)}
         self._native = pipe.scheduler
         self._last: tuple[Any, Plan] | None = None
+        self._call: Call | UpsampledCall | None = None
         self._hastes: list[str] = []
         self._decoder: PreviewDecoder | None = None
         self._looked = False  # whether the preview decoder was looked for
@@ -160,8 +164,7 @@ class PipelineFamily:
                 hastes.append(how)
                 if number < len(films):
                     continue
-                kept = Overlap(pipe, plan, (sources or {})[f"latents:{plan.latents}"]) if plan.overlap else None
-                call = Call(pipe, call_arguments, plan.seed, self._continued(start, number), kept)
+                call = self._call = self._called(pipe, call_arguments, plan, sources, self._continued(start, number))
                 with closing(call.stages(previews)) as stages:
                     for stage in stages:
                         done, total = number * stage.total + stage.index, len(plans) * stage.total
@@ -170,6 +173,16 @@ class PipelineFamily:
             films.append(film_of(pipe, call.result, plan))
             ends.append(self._end(pipe, call.latents, plan))
             self.note_tiling(call)
+
+    def _called(
+        self, pipe: Any, arguments: dict[str, Any], plan: Plan, sources: Sources | None, start: CallState | None
+    ) -> Call | UpsampledCall:
+        """The call, or the calls, of a pipeline that make a film."""
+        if plan.latent_upsample:
+            assert self._upsampler is not None, "loaded with the model"
+            return UpsampledCall(pipe, arguments, plan, self._upsampler, start)
+        kept = Overlap(pipe, plan, (sources or {})[f"latents:{plan.latents}"]) if plan.overlap else None
+        return Call(pipe, arguments, plan.seed, start, kept)
 
     def _end(self, pipe: Any, latents: Any, plan: Plan) -> np.ndarray | None:
         """The last latents of a film, those of the model's overlap; None if no film continues from them."""
@@ -180,10 +193,9 @@ class PipelineFamily:
 
     def ends(self, plans: Sequence[Plan], state: Stage) -> list[np.ndarray | None]:
         """The last latents (c, k, h, w) of each film."""
-        found: list[np.ndarray | None] = state.ends
-        return found
+        return list(state.ends)
 
-    def note_tiling(self, call: Call) -> None:
+    def note_tiling(self, call: Call | UpsampledCall) -> None:
         """Add the fallback to tiles to the placement if a call took it."""
         if call.tiled:
             rungs = (*self.placement.rungs, "decode: tiling")
@@ -261,17 +273,9 @@ class PipelineFamily:
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step of the last run, with signal and noise normalised to 1; 0 at the end."""
-        scheduler = self._native if self._last is None else self._last[0].scheduler
-        if getattr(scheduler, "sigmas", None) is not None:
-            sigmas = [float(sigma) for sigma in scheduler.sigmas][1 : num_inference_steps + 1]
-            if "flow" not in f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}".lower():
-                sigmas = [sigma / (1 + sigma**2) ** 0.5 for sigma in sigmas]
-        elif hasattr(scheduler, "alphas_cumprod"):
-            kept = [float(scheduler.alphas_cumprod[int(step)]) for step in scheduler.timesteps[1:]]
-            sigmas = [(1 - each) ** 0.5 for each in kept]
-        else:
-            sigmas = []
-        return sigmas + [0.0] * (num_inference_steps - len(sigmas))
+        if isinstance(self._call, UpsampledCall):
+            return self._call.noise
+        return noise_of(self._native if self._last is None else self._last[0].scheduler, num_inference_steps)
 
     def show(self, preview: Any) -> np.ndarray:
         """Decode one film's clean latents, in the pipeline's own layout, to a preview (n, h, w, 3) uint8."""

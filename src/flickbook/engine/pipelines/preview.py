@@ -27,6 +27,20 @@ def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor,
     return _as_film(_estimate(scheduler, output, timestep, sample, index, answer))
 
 
+def noise_of(scheduler: Any, num_inference_steps: int) -> list[float]:
+    """sigma after each step of a scheduler, with signal and noise normalised to 1; 0 at the end and where unknown."""
+    if getattr(scheduler, "sigmas", None) is not None:
+        sigmas = [float(sigma) for sigma in scheduler.sigmas][1 : num_inference_steps + 1]
+        if "flow" not in f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}".lower():
+            sigmas = [sigma / (1 + sigma**2) ** 0.5 for sigma in sigmas]
+    elif hasattr(scheduler, "alphas_cumprod"):
+        kept = [float(scheduler.alphas_cumprod[int(step)]) for step in scheduler.timesteps[1:]]
+        sigmas = [(1 - each) ** 0.5 for each in kept]
+    else:
+        sigmas = []
+    return sigmas + [0.0] * (num_inference_steps - len(sigmas))
+
+
 def left_latents(answer: Any) -> Any:
     """x_t of one film after a scheduler's step, (1, ...) in the layout of `clean_latents`."""
     return _as_film(answer[0] if isinstance(answer, tuple) else answer.prev_sample)
@@ -112,6 +126,8 @@ def _unpacked(pipe: Any, x: Tensor, plan: Plan) -> Tensor:
     patch, patch_t = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
     shape = ((frames - 1) // time + 1, height // space, width // space)
     tokens = shape[0] * shape[1] * shape[2] // (patch_t * patch**2)
+    if plan.latent_upsample and x.shape[1] < tokens:  # made at half its size first
+        shape, tokens = (shape[0], shape[1] // 2, shape[2] // 2), tokens // 4
     # Conditioning tokens precede the film's own tokens in LTX-Video, and follow them in LTX-2.
     own = x[:, :tokens] if type(pipe).__name__.startswith("LTX2") else x[:, -tokens:]
     return pipe._unpack_latents(own, *shape, patch, patch_t)  # type: ignore[no-any-return]

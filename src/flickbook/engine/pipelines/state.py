@@ -45,6 +45,12 @@ class CallState:
         more = _flat(fixed, copies)
         return cls(index, {"dict": [*tree["dict"], *more["dict"]]}, tuple(copies))
 
+    def extended(self, fields: Mapping[str, Any]) -> Self:
+        """The same state with more plain values. Raises ValueError as `of` does."""
+        tensors = list(self.tensors)
+        more = _flat(fields, tensors)
+        return type(self)(self.index, {"dict": [*self.tree["dict"], *more["dict"]]}, tuple(tensors))
+
     def values(self, device: torch.device) -> dict[str, Any]:
         """Restore the dictionary. Tensors that were on an accelerator are placed on `device`."""
         found: dict[str, Any] = _whole(self.tree, self.tensors, device)

@@ -24,7 +24,7 @@ from flickbook.engine.soundtrack import tracks
 from flickbook.engine.treat import joined, treated
 from flickbook.errors import MediaError, MissingExtra, ModelNotFound, WeightsError
 from flickbook.formats import CODECS, FORMS, SOUNDING, digest, is_frames
-from flickbook.hub.find import directory
+from flickbook.hub.find import UPSAMPLER, directory, latent_upsampler
 from flickbook.hub.manifest import HashCache
 from flickbook.media.clip import Clip
 from flickbook.media.embedded import carried
@@ -226,6 +226,8 @@ def _weights(recipe: Recipe, model_dir: Path | None) -> Iterator[str]:
     model = catalogue.find(plan.model)
     home = directory(model if model_dir is None else model.at(model_dir))
     homes = {each.name: directory(each) for each in catalogue.bases(model)}
+    upsampler = latent_upsampler(model) if plan.latent_upsample else None
+    homes |= {} if upsampler is None else {UPSAMPLER: upsampler}
     cache = HashCache.usual()
     hashes = {name: each for name, each in recipe.weights.items() if name not in weights_of(plan.polish)}
     for name, recorded in hashes.items():

@@ -196,8 +196,10 @@ class _Progress:
             self.on_preview(*self._shot, step.preview)
         step = replace(step, preview=None, noisy=None)
         if step.phase == "denoise":
-            # A shot that begins from an image does only the last of its steps.
-            index = self._before + self._shot[0].num_inference_steps - step.total + step.index
+            own = self._shot[0].num_inference_steps
+            # A shot that begins from an image does only the last of its steps; one that is upsampled does more.
+            done = step.index * own // step.total if step.total > own else own - step.total + step.index
+            index = self._before + done
             total = sum(shot.plan.num_inference_steps for shot in self.plan.shots)
             self._last = step.seconds
             self.meter(replace(step, index=index, total=total, seconds=self._seconds + step.seconds))

@@ -44,7 +44,7 @@ _OF_SHOTS: Final = (
         "face_video",
         "mask",
     ),
-    *("strength", "loras", "latents", "overlap", "window", "stride"),
+    *("strength", "loras", "latents", "overlap", "latent_upsample", "window", "stride"),
 )
 
 
@@ -122,7 +122,9 @@ def _continued(request: Request, plan: Plan, before: Plan) -> Request:
     if not alike or guided or not (plan.polish.nothing() and before.polish.nothing()):
         return request
     model = catalogue.find(plan.model)
-    overlap = 0 if plan.speed == "turbo" else overlap_of(model, before.num_frames, plan.num_frames)
+    overlap = (
+        0 if plan.speed == "turbo" or plan.latent_upsample else overlap_of(model, before.num_frames, plan.num_frames)
+    )
     if not overlap:
         return request
     return request.model_copy(update={"overlap": overlap, "num_frames": plan.num_frames + overlap - 1})

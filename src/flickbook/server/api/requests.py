@@ -20,7 +20,7 @@ from flickbook.resolution import PROMPT_CHARACTERS, SEED_LIMIT
 from flickbook.server.api.loras import files_of
 from flickbook.server.submission.forms import Body as Sent
 from flickbook.server.submission.forms import request_of
-from flickbook.spec import AudioFit, Camera, Control, Loop, Preset, Quality, Request, Speed
+from flickbook.spec import AudioFit, Camera, Control, LatentUpsample, Loop, Preset, Quality, Request, Speed
 
 #: The longest time that a job may wait in the queue, in seconds.
 MAX_WAIT: Final = 30 * 86_400.0
@@ -150,6 +150,15 @@ class Film(Choices, Soundtrack):
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     conditions: Annotated[list[ConditionPlace], Field(max_length=GUIDES)] | None = None
     control: Annotated[Control, Field(description="edges: compute the edges of the part control_video")] | None = None
+    latent_upsample: (
+        Annotated[
+            LatentUpsample,
+            Field(
+                description="plain: make the film at half its size and double its latents; refine: in a few more steps"
+            ),
+        ]
+        | None
+    ) = None
     polish: PolishOption | None = None
 
     def request(self, loras: Sequence[Path], **fields: Any) -> Request:
@@ -157,7 +166,7 @@ class Film(Choices, Soundtrack):
         own: dict[str, Any] = {"prompt": self.prompt, "num_frames": self.num_frames}
         own["prompt_at"] = None if self.prompt_at is None else tuple(self.prompt_at)
         own["strength"] = None if self.strength is None else float(self.strength)
-        own["control"] = self.control
+        own |= {"control": self.control, "latent_upsample": self.latent_upsample}
         if self.conditions and "conditions" not in fields:
             limit = "need a file for each of them"
             raise RequestError(

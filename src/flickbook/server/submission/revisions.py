@@ -98,7 +98,8 @@ def _continued(
     """
     model, plan = find(request.model), parent.plan
     changed = parent.home != "queue" or not plan.polish.keeps_end(plan.num_frames)
-    if not model.overlap or request.speed == "turbo" or request.prompt_at or changed:
+    whole = request.prompt_at or request.latent_upsample
+    if not model.overlap or request.speed == "turbo" or whole or changed:
         return None
     parent = service.artifacts.localised(parent)
     source = latents_path(film_path(service, parent, video_id(parent.id)))

@@ -6,7 +6,7 @@ export const ROOT = "/api/v1";
 const LABELS = {
   id: "Job", width: "Width", height: "Height", files: "Clips", image: "the picture to start from", video: "the film to start from",
   last_image: "Last frame", conditions: "Pictures at frames", reference_images: "Reference pictures", control_video: "Control video",
-  control: "Kind of the control video", face_video: "Face video", mask: "Mask",
+  control: "Kind of the control video", face_video: "Face video", mask: "Mask", latent_upsample: "Latent upsampling",
 };
 
 /** An error response of the service; its message names the field, `num_frames=999: must be ...`. */
