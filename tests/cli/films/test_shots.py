@@ -41,6 +41,15 @@ def shots(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("words", "model"), [([], "zeroscope-v2-576w"), (["--model", "builtin"], "builtin")])
+def test_the_list_names_the_model_unless_the_command_does(
+    shots: Path, words: list[str], model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shots.write_text(LIST.replace("seed = 7", 'seed = 7\nmodel = "zeroscope-v2-576w"'))
+    assert run(["generate", str(shots), *words, "--dry-run", "--json"]) == 0
+    assert {shot["plan"]["model"] for shot in json.loads(capsys.readouterr().out)["plan"]["shots"]} == {model}
+
+
 @pytest.mark.parametrize(
     ("words", "field"),
     [

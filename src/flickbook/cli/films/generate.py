@@ -46,8 +46,7 @@ def generate(
     console.start(chosen.log_level)
     if prompt is not None and is_shot_list(prompt):
         extras = Extras(polish, film["lora"] or [], model_dir, precision, retry_below or [], retries, yes)
-        options_given = film | {"model": chosen.model if film["model"] is None else film["model"]}
-        shoot(Path(prompt), options_given, encoding, extras, count, output, overwrite, steps_sheet, dry_run, as_json)
+        shoot(Path(prompt), film, encoding, extras, count, output, overwrite, steps_sheet, dry_run, as_json)
         return
     first, turns = turns_of(prompt, film["prompt_at"] or [])
     request_fields = fields(film, encoding, output) | {"model": chosen.model, "prompt_at": turns}

@@ -53,8 +53,10 @@ def shoot(
     without = (*_ALONE, *_SOUND, "size")
     common = {name: _plain(value) for name, value in film.items() if value is not None and name not in without}
     common |= size_of(film["size"]) | ({"lora": list(extras.loras)} if extras.loras else {})
-    # A dry run downloads nothing, and LoRAs may have to be.
-    shots = read(path).without("lora") if dry_run else read(path)
+    shots = read(path)
+    shots = replace(shots, defaults={"model": settings.load().model, **shots.defaults})
+    if dry_run:
+        shots = shots.without("lora")  # a dry run downloads nothing, and LoRAs may have to be
     found = shooting(shots, {name: value for name, value in common.items() if name != "lora" or not dry_run}, written)
     request, networks = polish_of(found.request, found.plan, extras)
     plan = polished_plan(request, found.plan)
