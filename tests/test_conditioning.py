@@ -68,7 +68,7 @@ def test_the_paths_of_a_request_follow_the_files_of_its_plan(tmp_path: Path) -> 
         (
             "wan-2.1-1.3b",
             {"last_image": "a"},
-            r"last_image=.*takes no last frame; .*a model that does: ltx-video, ltx-2,",
+            r"last_image=.*takes no last frame; .*a model that does: ltx-video, ltx-video-13b-distilled,",
         ),
         ("builtin", {"conditions": (Condition(image="a", frame=3),)}, "builtin takes no frames at places"),
         ("wan-2.2-5b", {"reference_images": ("a",)}, "no reference images.*wan-2.1-vace-1.3b, wan-2.1-vace-14b"),

@@ -41,7 +41,7 @@ def test_its_thread_is_a_daemon_and_ends_on_close(path: Path) -> None:
     before = set(threading.enumerate())
     store = Blocking(SqliteStore(path))
     with store:
-        (thread,) = (each for each in threading.enumerate() if each.name == "store")
+        (thread,) = (each for each in set(threading.enumerate()) - before if each.name == "store")
         assert thread.daemon
     assert not thread.is_alive()
     store.close()

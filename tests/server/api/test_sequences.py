@@ -33,7 +33,7 @@ def body_of(response: httpx2.Response, status: int = 201) -> Any:
 
 
 def test_sequence_body_has_the_film_fields_that_apply_to_several_prompts() -> None:
-    apart = {"prompt", "num_frames", "prompt_at", "strength", "polish", "conditions", "control"}
+    apart = {"prompt", "num_frames", "prompt_at", "strength", "polish", "conditions", "control", "latent_upsample"}
     own = {"prompts", "frames_per", "drift", "feedback", "precision", "priority", "expires_in"}
     assert set(SequenceRequest.model_fields) == set(Film.model_fields) - apart | own
 
