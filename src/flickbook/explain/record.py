@@ -79,6 +79,9 @@ def record(
 
     Raises as `flickbook.engine.films.films`, and RequestError for a model that reports no estimates of its steps.
     """
+    if plan.latent_upsample:
+        limit = "a film that is made in two parts cannot be explained"
+        raise RequestError("latent_upsample", plan.latent_upsample, limit, "leave it out")
     engine = engine_of(plan, run_options)
     if engine.model.family == "unet":
         with inputs_named(run_options):

@@ -8,6 +8,7 @@ from pathlib import Path
 from flickbook import catalogue
 from flickbook.catalogue import Model
 from flickbook.errors import RequestError, WeightsError
+from flickbook.hub.layout import index_file
 from flickbook.hub.manifest import read_config
 from flickbook.hub.videocrafter import VERSIONS
 
@@ -23,11 +24,11 @@ def describe(name: str, source: str, like: str = "") -> Model:
     """
     place = Path(source).expanduser()
     if place.is_dir():
-        kind = str(read_config(place / "model_index.json").get("_class_name"))
+        kind = str(read_config(index_file(place)).get("_class_name"))
         near = next((m.name for m in catalogue.list_models() if kind and m.pipeline == kind), _LIKE.get(kind, ""))
         if not like and not near:
             remedy = f"add it with --like and one of {', '.join(m.name for m in catalogue.list_models())}"
-            raise WeightsError(place / "model_index.json", f"names the pipeline {kind}", remedy)
+            raise WeightsError(index_file(place), f"names the pipeline {kind}", remedy)
         changes: dict[str, object] = {"directory": str(place.resolve()), "repo": "", "convert": "", "files": ()}
         changes |= {"base": "", "lora": (), "transformer": "", "beside": {}}
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):

@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from flickbook import catalogue, settings
-from flickbook.catalogue import Model
-from flickbook.errors import ModelNotPulled, OutputError, RequestError, WeightsError
+from flickbook.catalogue import LatentUpsampler, Model
+from flickbook.errors import HubError, ModelNotPulled, OutputError, RequestError, WeightsError
 from flickbook.files import existing
 from flickbook.hub import videocrafter
 from flickbook.hub.checkpoint import Checkpoint, convert
-from flickbook.hub.find import VISION, cache_folder, converted, directory, terms
+from flickbook.hub.find import VISION, cache_folder, converted, directory, latent_upsampler, terms
 from flickbook.hub.manifest import write_manifest
 from flickbook.hub.pull import OnBytes, Pulled, check_room, pull
 from flickbook.hub.pull import remaining as remaining_of
@@ -38,12 +38,24 @@ class _Source:
     variant: str = ""
     only: tuple[str, ...] = ()
     weights: bool = True
+    optional: bool = False  # the model makes films without it
 
-    def pull(self, on_bytes: OnBytes | None) -> Pulled:
-        return pull(self.repo, self.revision, self.variant, self.only, on_bytes, self.weights)
+    def pull(self, on_bytes: OnBytes | None) -> Pulled | None:
+        try:
+            return pull(self.repo, self.revision, self.variant, self.only, on_bytes, self.weights)
+        except HubError as error:
+            if not self.optional:
+                raise
+            logger.warning("pulled without %s: %s", ", ".join(self.only), error)
+            return None
 
     def remaining(self) -> int:
-        return remaining_of(self.repo, self.revision, self.variant, self.only, self.weights)
+        try:
+            return remaining_of(self.repo, self.revision, self.variant, self.only, self.weights)
+        except HubError:
+            if not self.optional:
+                raise
+            return 0
 
 
 def _sources(model: Model) -> list[_Source]:
@@ -53,13 +65,32 @@ def _sources(model: Model) -> list[_Source]:
     only = tuple(f"{folder}/*" for folder in VISION)
     found += [_Source(repo, commit, only=only) for repo, commit in model.beside.items()]
     if (upsampler := model.latent_upsampler) is not None:
-        repo, commit = (upsampler.repo, upsampler.commit) if upsampler.repo else (model.repo, revision)
-        commit = "main" if commit == "unpinned" else commit
-        found.append(_Source(repo, commit, only=(f"{upsampler.folder}/*",)))
+        found.append(_upsampler_source(model, upsampler))
     if model.convert in videocrafter.VERSIONS:
         clip = catalogue.find(_CLIP)
         found.append(_Source(clip.repo, clip.commit, only=("tokenizer/*",), weights=False))
     return found
+
+
+def _upsampler_source(model: Model, upsampler: LatentUpsampler) -> _Source:
+    repo, commit = (upsampler.repo, upsampler.commit) if upsampler.repo else (model.repo, model.commit)
+    commit = "main" if commit == "unpinned" else commit
+    return _Source(repo, commit, only=(f"{upsampler.folder}/*",), optional=True)
+
+
+def available_upsampler(model: Model) -> Path:
+    """The directory of a model's latent upsampler, which is downloaded if missing and the setting `pull` is auto.
+
+    Raises HubError if it is not there.
+    """
+    place = latent_upsampler(model)
+    if place is None and model.repo and model.latent_upsampler is not None and settings.load().pull == "auto":
+        _upsampler_source(model, model.latent_upsampler).pull(None)
+        place = latent_upsampler(model)
+    if place is None:
+        remedy = f"run `flickbook models pull {model.name}`, or leave out the latent upsampling"
+        raise HubError(model.name, "its latent upsampler is not on this machine", remedy)
+    return place
 
 
 def _is_converted(model: Model) -> bool:
@@ -118,7 +149,7 @@ def fetch(model: Model, on_bytes: OnBytes | None = None) -> Path:
         fetch(catalogue.find(model.base), on_bytes)
     if _is_converted(model):
         return converted(model)
-    found, *others = [source.pull(on_bytes) for source in _sources(model)]
+    found, *others = [pulled for source in _sources(model) if (pulled := source.pull(on_bytes)) is not None]
     if model.convert in videocrafter.VERSIONS:
         checkpoint = found.directory / model.files[0]
         return convert_videocrafter(checkpoint, converted(model), others[0].directory, model.convert)

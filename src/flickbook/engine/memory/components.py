@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -59,7 +60,7 @@ def parts(model: Model, directory: Path | None, placement: Placement) -> tuple[P
     """The networks of a model as a placement loads them, from file headers, or from the catalogue's parameter count if
     the files are not here. Raises WeightsError for a damaged file."""
     # The base model of a motion adapter is in another directory; the catalogue's count includes both.
-    folders = () if directory is None or model.base else _folders(directory)
+    folders = () if directory is None or model.base else _folders(model, directory)
     found = [_part(model, folder, placement) for folder in folders]
     if any(found):
         return tuple(part for part in found if part)
@@ -95,10 +96,11 @@ def unloaded_bytes(model: Model, directory: Path | None, placement: Placement, t
     return words if words >= _LARGE else 0
 
 
-def _folders(directory: Path) -> Iterator[Path]:
-    """The folders listed in model_index.json, in loading order."""
+def _folders(model: Model, directory: Path) -> Iterator[Path]:
+    """The folders listed in model_index.json, in loading order, without those that are not downloaded."""
     for name, value in read_config(index_file(directory)).items():
-        if isinstance(value, list) and (directory / name).is_dir():
+        wanted = not model.files or any(fnmatch(f"{name}/config.json", pattern) for pattern in model.files)
+        if isinstance(value, list) and wanted and (directory / name).is_dir():
             yield directory / name
 
 

@@ -71,7 +71,7 @@ class Call:
             # Some pipelines draw part of their noise from the global generator.
             with torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(self.seed)
-                with self._watched(previews) as arguments, self._recorder.watched(), self._patient():
+                with self._watched(previews) as arguments, self._recorder.watched(), self.patient():
                     self.result = self.pipe(**arguments)
             self._events.put(None)
         except _Stopped:
@@ -156,7 +156,7 @@ class Call:
                 each.__class__ = kind
 
     @contextmanager
-    def _patient(self) -> Iterator[None]:
+    def patient(self) -> Iterator[None]:
         """Decode in tiles if memory runs out, so that the denoised latents are not lost."""
         autoencoder: Any = getattr(self.pipe, "vae", None)
         if not hasattr(autoencoder, "enable_tiling"):

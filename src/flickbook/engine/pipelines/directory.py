@@ -13,6 +13,8 @@ from flickbook.hub.find import VISION
 from flickbook.hub.layout import index_file
 from flickbook.hub.manifest import read_config
 
+#: Files of components in which their publishers can name code.
+_CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 #: Networks that are added to a base model -> their names in the pipeline.
 _ADDED = {
     "ControlNetModel": "controlnet",
@@ -40,12 +42,13 @@ def class_of(place: Path) -> str:
     Raises WeightsError for an unsupported class, and for components whose code is not diffusers' or transformers'.
     """
     path, index = index_file(place), index_of(place)
-    parts = 3 if path.name.startswith("modular") else 2
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
         raise WeightsError(path, f"names the unsupported pipeline {name}", "choose a model of `flickbook models list`")
     for part, kind in index.items():
-        if isinstance(kind, list) and (len(kind) != parts or not _known(kind[0]) or str(kind[1]).endswith("Pipeline")):
+        # The third value of an entry of a modular pipeline says where its publisher has the component.
+        known = isinstance(kind, list) and len(kind) in (2, 3) and _known(kind[0])
+        if isinstance(kind, list) and (not known or str(kind[1]).endswith("Pipeline")):
             reason = f"loads the code of {part} from {kind[0] if kind else 'nowhere'}"
             raise WeightsError(path, reason, "only classes of diffusers and transformers are run")
     _check_code(place)
@@ -57,7 +60,7 @@ def _check_code(place: Path) -> None:
     remedy = "only classes of diffusers and transformers are run"
     for code in place.rglob("*.py"):
         raise WeightsError(code, "is code in the weights directory", remedy)
-    for path in place.glob("*/config.json"):
+    for path in (each for name in _CONFIGURATIONS for each in place.glob(f"*/{name}")):
         config = read_config(path)
         if "auto_map" in config or "/" in str(config.get("attn_implementation", "")):
             raise WeightsError(path, "names custom code", remedy)

@@ -35,15 +35,15 @@ from flickbook.engine.pipelines.inputs import Inputs
 from flickbook.engine.pipelines.modular.blocks import BLOCKS
 from flickbook.engine.pipelines.modular.pipeline import load_modular
 from flickbook.engine.pipelines.overlap import Overlap, last_latents
-from flickbook.engine.pipelines.preview import film_latents, noise_of, pictures
+from flickbook.engine.pipelines.preview import film_latents, noise_of, of_whole_size, pictures
 from flickbook.engine.pipelines.preview_decoder import PreviewDecoder, load_preview_decoder
-from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for
+from flickbook.engine.pipelines.registry import SCHEDULERS, arguments, begins_from, class_for, guide, guiders
 from flickbook.engine.pipelines.result import Film, film_of
 from flickbook.engine.pipelines.single_file import transformer
 from flickbook.engine.pipelines.state import CallState, Stage
 from flickbook.engine.pipelines.step_cache import with_step_cache
 from flickbook.engine.pipelines.upsampling.stages import UpsampledCall
-from flickbook.engine.pipelines.upsampling.upsampler import load_upsampler
+from flickbook.engine.pipelines.upsampling.upsampler import Upsampler, load_upsampler
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.hub.find import beside, directory, preview_file
 from flickbook.hub.manifest import HashCache, fingerprint
@@ -60,13 +60,13 @@ _SCHEDULER_OF = {"SanaImageToVideoPipeline": "FlowMatchEulerDiscreteScheduler"}
 class PipelineFamily:
     """A loaded pipeline and the pipelines that share its components. Films run one after the other."""
 
-    def __init__(self, pipe: Any, weights: dict[str, str], setup: Setup) -> None:
+    def __init__(self, pipe: Any, weights: dict[str, str], setup: Setup, upsampler: Upsampler | None = None) -> None:
         self.placement, self.model = setup.placement, setup.model
-        self._upsampler, self.weights = load_upsampler(setup, pipe, weights)
+        self._upsampler, self.weights = upsampler, weights
         self.notes: list[str] = []
         self._root = type(pipe).__name__
         self._pipes = {self._root: _placed(pipe, setup.placement)}
-        self._native = pipe.scheduler
+        self._native, self._guiders = pipe.scheduler, guiders(pipe)
         self._last: tuple[Any, Plan] | None = None
         self._call: Call | UpsampledCall | None = None
         self._hastes: list[str] = []
@@ -102,6 +102,7 @@ class PipelineFamily:
         name = setup.model.pipeline if class_of(named) and setup.model.pipeline else class_of(named)
         if "safety_checker" in index_of(named) and not (named / "safety_checker").is_dir():
             extra |= {"safety_checker": None, "requires_safety_checker": False}
+        upsampler, weights = load_upsampler(setup, name, weights)
         pipe = _built(name, named, variant_of(named, root.variant), how, extra)
         loras = list(setup.loras)
         loras = [*((place / file, weight) for file, weight in setup.model.lora), *loras]
@@ -114,7 +115,7 @@ class PipelineFamily:
             for denoiser in ("transformer", "transformer_2", "unet"):
                 if getattr(pipe, denoiser, None) is not None:
                     quantize(getattr(pipe, denoiser), setup.placement.quantize)
-        family = cls(pipe, weights, setup)
+        family = cls(pipe, weights, setup, upsampler)
         family.notes += notes
         if setup.placement.ulysses_degree > 1:
             from flickbook.engine.pipelines.ranks import split  # imported late: it imports this module
@@ -245,10 +246,7 @@ class PipelineFamily:
             self._pipes[name] = _placed(_sibling(root, name), self.placement)
         pipe = self._pipes[name]
         kind, settings = SCHEDULERS.get(plan.scheduler) or _scheduler_of(name, self._native)
-        if getattr(pipe, "guider", None) is not None:
-            pipe.guider = pipe.guider.new(guidance_scale=plan.guidance_scale)
-        if getattr(pipe, "audio_guider", None) is not None and not plan.guided():
-            pipe.audio_guider = pipe.audio_guider.new(guidance_scale=1.0)
+        guide(pipe, self._guiders, plan)
         pipe.scheduler = getattr(diffusers, kind).from_config(self._native.config, **settings, **self.model.scheduling)
         return pipe
 
@@ -270,6 +268,8 @@ class PipelineFamily:
                     if isinstance(part, torch.nn.Module) and part.dtype == torch.float16:
                         part.to(getattr(torch, placement.dtype))
             _placed(pipe, placement)
+        if self._upsampler is not None:
+            self._upsampler.place(placement)
 
     def noise_left(self, num_inference_steps: int) -> list[float]:
         """sigma after each step of the last run, with signal and noise normalised to 1; 0 at the end."""
@@ -290,7 +290,7 @@ class PipelineFamily:
         if decoder is None:
             return self.show(preview)
         pipe, plan = self._last
-        return np.asarray(decoder.draw(film_latents(pipe, preview, plan)[0]))
+        return of_whole_size(decoder.draw(film_latents(pipe, preview, plan)[0]), plan)
 
     def _preview_decoder(self) -> PreviewDecoder | None:
         """The preview decoder on the placement's device, loaded once; None without one that fits the autoencoder."""

@@ -31,7 +31,8 @@ def noise_of(scheduler: Any, num_inference_steps: int) -> list[float]:
     """sigma after each step of a scheduler, with signal and noise normalised to 1; 0 at the end and where unknown."""
     if getattr(scheduler, "sigmas", None) is not None:
         sigmas = [float(sigma) for sigma in scheduler.sigmas][1 : num_inference_steps + 1]
-        if "flow" not in f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}".lower():
+        name = f"{type(scheduler).__name__} {scheduler.config.get('prediction_type', '')}"
+        if "flow" not in name.lower() and not any(each in name for each in _FLOWS):
             sigmas = [sigma / (1 + sigma**2) ** 0.5 for sigma in sigmas]
     elif hasattr(scheduler, "alphas_cumprod"):
         kept = [float(scheduler.alphas_cumprod[int(step)]) for step in scheduler.timesteps[1:]]
@@ -92,7 +93,15 @@ def pictures(pipe: Any, latents: Tensor, plan: Plan) -> np.ndarray:
     if hasattr(pipe, "pixel_mean"):  # MiniMax-H3 normalises each colour of its frames
         spread, mean = (torch.tensor(each).to(decoded).view(1, -1, 1, 1) for each in (pipe.pixel_std, pipe.pixel_mean))
         decoded = 2 * (decoded * spread + mean) - 1
-    return np.asarray(frames_of(decoded))
+    return of_whole_size(frames_of(decoded), plan)
+
+
+def of_whole_size(frames: Any, plan: Plan) -> np.ndarray:
+    """Frames (n, h, w, 3) of a preview; those of a film that is first made at half its size are doubled."""
+    shown = np.asarray(frames)
+    if plan.latent_upsample and shown.shape[1] < plan.height:
+        shown = shown.repeat(2, axis=1).repeat(2, axis=2)
+    return shown
 
 
 @torch.no_grad()

@@ -135,6 +135,22 @@ def class_for(root: str, plan: Plan) -> str | None:
     return table.get(begins_from(plan))
 
 
+def guiders(pipe: Any) -> dict[str, Any]:
+    """The published guiders of a pipeline that takes its guidance from them and not from its call."""
+    return {name: each for name in ("guider", "audio_guider") if (each := getattr(pipe, name, None)) is not None}
+
+
+def guide(pipe: Any, published: Mapping[str, Any], plan: Plan) -> None:
+    """Give a pipeline the guidance of a Plan: its scale for the frames, the published one for sound, or none at all."""
+    for name, guider in published.items():
+        if not plan.guided():
+            off = {"guidance_scale": 1.0, "stg_scale": 0.0, "modality_scale": 1.0}
+            changes = {key: value for key, value in off.items() if key in guider.config}
+        else:
+            changes = {"guidance_scale": plan.guidance_scale} if name == "guider" else {}
+        setattr(pipe, name, guider.new(**changes))
+
+
 def parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
     """The parameters of a pipeline's call."""
     return inspect.signature(type(pipe).__call__).parameters

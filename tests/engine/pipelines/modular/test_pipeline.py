@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.contract.cases import CASES
 from tests.contract.matrix import request_of
 
@@ -85,3 +87,46 @@ class Tokenizer:
 
 def test_parts_of_pictures_are_told_from_words() -> None:
     assert PictureProcessor(None, Tokenizer()).create_mm_token_type_ids([[1, 7, 7, 2], [8]]) == [[0, 1, 1, 0], [2]]
+
+
+@pytest.mark.slow
+def test_a_repository_with_both_indexes_is_loaded_and_one_without_a_component_is_refused(
+    directory: Path, tmp_path: Path
+) -> None:
+    """MiniMax-H3 is published with a model_index.json whose entries have three values too."""
+    place = shutil.copytree(directory, tmp_path / "both")
+    shutil.copy(place / "modular_model_index.json", place / "model_index.json")
+    assert load(place).pipe.vae is not None
+    shutil.rmtree(place / "vae")
+    with pytest.raises(WeightsError, match="vae: no such component"):
+        load(place)
+
+
+@pytest.mark.slow
+def test_the_guidance_of_a_film_does_not_depend_on_the_film_before(data: Path, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.build == "ltx25")
+    case.save(tmp_path / "model")
+    model = case.model(tmp_path / "model")
+    family = PipelineFamily.load(Setup(model, tmp_path / "model", Placement()))
+    catalogue.add(model)
+    seen = []
+    for scale in (3.0, 1.0, 3.0):
+        plan = resolve(request_of(case, model.name, "text", tmp_path, guidance_scale=scale))
+        pipe = family.pipe_of(plan)
+        seen.append([(each.guidance_scale, each.stg_scale) for each in (pipe.guider, pipe.audio_guider)])
+    assert seen[0] == seen[2] and seen[0][1][0] > 1
+    assert seen[1] == [(1.0, 0.0), (1.0, 0.0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offload", ["model", "sequential"])
+def test_networks_wait_on_the_host_with_offloading(directory: Path, offload: str) -> None:
+    """On a machine without a GPU the device is the CPU too: that the networks run is what this shows."""
+    pipe, call = load(directory).pipe, {"prompt": "a cat", "width": 32, "height": 32, "num_frames": 124}
+    call |= {"num_inference_steps": 2, "output_type": "np"}
+    torch.manual_seed(0)
+    plain = pipe(**call, generator=torch.Generator().manual_seed(0)).frames
+    getattr(pipe, f"enable_{offload}_cpu_offload")(device="cpu")
+    offloaded = pipe(**call, generator=torch.Generator().manual_seed(0)).frames
+    pipe.remove_all_hooks()
+    assert np.array_equal(plain, offloaded)

@@ -78,19 +78,21 @@ def film(plan: Plan, options: RunOptions, steps: list[Step] | None = None) -> Cl
 def test_the_film_is_made_at_half_its_size_and_denoised_again(
     build: str, models: dict[str, Model], tmp_path: Path
 ) -> None:
-    """Each step is reported once; previews of the first call are half as wide, those of the second have the size."""
+    """Each step is reported once, and its preview has the film's size; that of the first call has half the detail."""
     (plan, options), steps = planned(build, tmp_path), list[Step]()
-    shown: list[tuple[int, int]] = []
+    shown: list[np.ndarray] = []
 
     def seen(step: Step) -> None:
         if step.phase == "denoise":
             steps.append(step)
-            shown.append(engine_of(plan, options).loaded().show(step.preview[0]).shape[1:3])
+            shown.append(engine_of(plan, options).loaded().show(step.preview[0]))
 
     clip = next(films([plan], options, previews=True, on_step=seen))
     total = STEPS + ENTRIES[build][1]
     assert [(step.index, step.total) for step in steps] == [(each, total) for each in range(1, total + 1)]
-    assert shown == [(32, 32)] * STEPS + [(64, 64)] * ENTRIES[build][1]
+    assert {preview.shape[1:3] for preview in shown} == {(64, 64)}
+    coarse = [np.array_equal(each[:, ::2, ::2], each[:, 1::2, 1::2]) for each in shown]
+    assert coarse == [True] * STEPS + [False] * ENTRIES[build][1]
     assert clip.frames.shape == (plan.num_frames, 64, 64, 3)
     noise = engine_of(plan, options).loaded().noise_left(plan.num_inference_steps)
     assert len(noise) == total and noise[STEPS - 1] == noise[-1] == 0 and noise[STEPS] > 0

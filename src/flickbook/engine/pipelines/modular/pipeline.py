@@ -17,6 +17,7 @@ import torch
 
 from flickbook.engine.pipelines.directory import checked, index_of
 from flickbook.engine.pipelines.modular.blocks import BLOCKS, reporting
+from flickbook.errors import WeightsError
 
 
 class Modular:
@@ -47,13 +48,19 @@ class Modular:
         return getattr(self._pipe, "audio_sampling_rate", None)
 
     def enable_model_cpu_offload(self, device: str) -> None:
+        """Keep the networks in host memory, and each on the device from its first use until that of the next one."""
+        from accelerate import cpu_offload_with_hook
+
+        hook = None
+        for part in self._networks():
+            _, hook = cpu_offload_with_hook(part, torch.device(device), prev_module_hook=hook)
+
+    def enable_sequential_cpu_offload(self, device: str) -> None:
         """Keep the networks in host memory, and their layers on the device only while they run."""
         from accelerate import cpu_offload
 
         for part in self._networks():
             cpu_offload(part, execution_device=torch.device(device))
-
-    enable_sequential_cpu_offload = enable_model_cpu_offload
 
     def remove_all_hooks(self) -> None:
         """Undo the offloading."""
@@ -88,6 +95,9 @@ def load_modular(place: Path, name: str, how: dict[str, Any]) -> Any:
     pipe = BLOCKS[name]().init_pipeline()
     index = index_of(place)
     parts = {part: _part(place, part, index[part], how) for part in _read(pipe) if _kept(place, part, index)}
+    for each in pipe.blocks.expected_components:
+        if each.name in _read(pipe) and each.name not in parts and each.default_creation_method == "from_pretrained":
+            raise WeightsError(place / each.name, "no such component", "pull the model again")
     pipe.update_components(**parts)
     return wrapped(pipe)
 
@@ -122,10 +132,16 @@ def _part(place: Path, name: str, kind: list[Any], how: dict[str, Any]) -> Any:
     if title == "Qwen3VLProcessor":
         return _picture_processor(place, name)
     home = library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"
-    found = getattr(import_module(home), title)
-    network = isinstance(found, type) and issubclass(found, torch.nn.Module)
-    options = how if network else {"local_files_only": True}
-    return checked(lambda: found.from_pretrained(str(place / name), **options), place / name)
+
+    def load() -> Any:
+        found: Any = getattr(import_module(home), title)
+        # "Auto" classes choose another class by files that were not checked.
+        if not isinstance(found, type) or title.startswith("Auto") and not title.startswith("Autoencoder"):
+            raise ValueError(f"{title} is no class of a component")
+        options = how if issubclass(found, torch.nn.Module) else {"local_files_only": True}
+        return found.from_pretrained(str(place / name), **options)
+
+    return checked(load, place / name)
 
 
 class PictureProcessor:

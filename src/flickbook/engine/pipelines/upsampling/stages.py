@@ -71,8 +71,12 @@ class UpsampledCall:
         if self._refine:
             yield from self._second(small, self._upsampler.doubled(self.pipe, small.frames), previews)
         else:
-            frames = self._upsampler.decoded(self.pipe, small.frames, self._arguments)
+            call = Call(self.pipe, self._arguments, self.plan.seed)
+            with call.patient():
+                frames = self._upsampler.decoded(self.pipe, small.frames, self._arguments)
+            self.tiled = call.tiled
             self.result = _Decoded(frames, _heard(self.pipe, small.sound))
+            self.pipe.maybe_free_model_hooks()
 
     def _first(self, previews: bool, more: int) -> Generator[Stage, None, None]:
         size = {"width": self.plan.width // 2, "height": self.plan.height // 2, "output_type": "latent"}

@@ -11,9 +11,11 @@ from torch import Tensor
 from flickbook.catalogue import LatentUpsampler
 from flickbook.engine.family import Setup
 from flickbook.engine.pipelines.directory import checked
-from flickbook.errors import HubError, WeightsError
-from flickbook.hub.find import UPSAMPLER, latent_upsampler
+from flickbook.errors import WeightsError
+from flickbook.hub.fetch import available_upsampler
+from flickbook.hub.find import UPSAMPLER
 from flickbook.hub.manifest import HashCache, fingerprint, read_config
+from flickbook.spec import Placement
 
 #: The networks -> the pipelines that run them.
 _PIPELINES: Final = {
@@ -28,9 +30,14 @@ class Upsampler:
     """A loaded upsampler. The latents it takes and returns are those of its model's pipeline with `output_type`
     "latent": (films, channels, frames, height, width), normalised in LTX-Video, and not in LTX-2."""
 
-    def __init__(self, network: Any, settings: LatentUpsampler, waits: bool) -> None:
-        """With `waits` the network is in the memory of the host while it does not run."""
-        self.settings, self._network, self._waits = settings, network, waits
+    def __init__(self, network: Any, settings: LatentUpsampler, placement: Placement) -> None:
+        self.settings, self._network = settings, network
+        self.place(placement)
+
+    def place(self, placement: Placement) -> None:
+        """Follow a placement: with offloading, the network is in the memory of the host while it does not run."""
+        self._waits = placement.offload != "none"
+        self._network.to("cpu", getattr(torch, placement.dtype))
 
     def doubled(self, pipe: Any, latents: Tensor) -> Tensor:
         """The latents in float32 with twice the height and width. Raises WeightsError if they have another size."""
@@ -61,8 +68,9 @@ class Upsampler:
                 self._network.to("cpu")
 
 
-def load_upsampler(setup: Setup, pipe: Any, weights: Mapping[str, str]) -> tuple[Upsampler | None, dict[str, str]]:
-    """The upsampler of a model if `setup` has it loaded, and the hashes `weights` of the model with those of its files.
+def load_upsampler(setup: Setup, kind: str, weights: Mapping[str, str]) -> tuple[Upsampler | None, dict[str, str]]:
+    """The upsampler of a model whose pipeline has the class `kind`, if `setup` has it loaded, and the hashes `weights`
+    of the model with those of its files.
 
     Raises HubError if it is not on this machine, WeightsError for another network and for a damaged one.
     """
@@ -73,31 +81,26 @@ def load_upsampler(setup: Setup, pipe: Any, weights: Mapping[str, str]) -> tuple
     own = {name: digest for name, digest in weights.items() if not name.startswith(f"{settings.folder}/")}
     if not setup.latent_upsample:
         return None, own
-    place = latent_upsampler(setup.model)
-    if place is None:
-        name = setup.model.name
-        remedy = f"run `flickbook models pull {name}`, or leave out the latent upsampling"
-        raise HubError(name, "its latent upsampler is not on this machine", remedy)
+    place = available_upsampler(setup.model)
     path, config = place / "config.json", read_config(place / "config.json")
-    kind = str(config.get("_class_name"))
-    if kind != _network_for(pipe):
-        raise WeightsError(path, f"names the network {kind}", f"it must double latents of {type(pipe).__name__}")
+    name = str(config.get("_class_name"))
+    if name != _network_for(kind):
+        raise WeightsError(path, f"names the network {name}", f"it must double latents of {kind}")
     if config.get("temporal_upsample") or not config.get("spatial_upsample", True):
         raise WeightsError(path, "is a network for more frames", "only the ones for width and height are run")
     from diffusers.pipelines.ltx import modeling_latent_upsampler
     from diffusers.pipelines.ltx2 import latent_upsampler as second
 
-    network = getattr(second if kind.startswith("LTX2") else modeling_latent_upsampler, kind)
+    network = getattr(second if name.startswith("LTX2") else modeling_latent_upsampler, name)
     how = {"torch_dtype": getattr(torch, setup.placement.dtype), "local_files_only": True, "use_safetensors": True}
     loaded = checked(lambda: network.from_pretrained(str(place), **how), place)
     hashes = fingerprint(place, HashCache.usual())
-    found = Upsampler(loaded.eval(), settings, waits=setup.placement.offload != "none")
+    found = Upsampler(loaded.eval(), settings, setup.placement)
     return found, own | {f"{UPSAMPLER}/{name}": digest for name, digest in hashes.items()}
 
 
-def _network_for(pipe: Any) -> str:
+def _network_for(name: str) -> str:
     """The class of the network that doubles the latents of a pipeline; "" if there is none."""
-    name = type(pipe).__name__
     if name.startswith("LTX2"):
         return "LTX2LatentUpsamplerModel"
     return "LTXLatentUpsamplerModel" if name.startswith("LTX") else ""
