@@ -136,9 +136,10 @@ def _part(place: Path, name: str, kind: list[Any], how: dict[str, Any]) -> Any:
     def load() -> Any:
         found: Any = getattr(import_module(home), title)
         # "Auto" classes choose another class by files that were not checked.
-        if not isinstance(found, type) or title.startswith("Auto") and not title.startswith("Autoencoder"):
+        if title.startswith("Auto") and not title.startswith("Autoencoder"):
             raise ValueError(f"{title} is no class of a component")
-        options = how if issubclass(found, torch.nn.Module) else {"local_files_only": True}
+        network = isinstance(found, type) and issubclass(found, torch.nn.Module)
+        options = how if network else {"local_files_only": True}
         return found.from_pretrained(str(place / name), **options)
 
     return checked(load, place / name)
