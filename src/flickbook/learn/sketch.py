@@ -41,7 +41,7 @@ _FRAMES, _ESTIMATES = slice(1, None, 4), range(3, 25, 3)
 _SHAKEN: Final = 0.1
 #: Where the seeds of films begin that are only judged by.
 _UNSEEN: Final = 90_000_000
-_COUNTS: Final = {"core": 2, "pair": 1, "digits": 1, "views": 1}
+_COUNTS: Final = {"core": 2, "pair": 1, "digits": 1, "views": 1, "book": 2}
 
 
 def estimates(scenes: int, first: int) -> Tensor:
@@ -148,7 +148,7 @@ def main(folder: Path, steps: int, scenes: int) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="where to; the engine's is src/flickbook/engine/sketches")
+    parser.add_argument("folder", type=Path, help="where to; the engine's is src/flickbook/engine/unet/sketches")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--scenes", type=int, default=100)
     options = parser.parse_args()
