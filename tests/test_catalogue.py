@@ -68,8 +68,8 @@ def test_a_damaged_list_of_added_models_is_named(data: Path, text: str) -> None:
 def test_a_note_about_unlearned_words_names_them_and_a_bigger_model() -> None:
     model = find("builtin")
     assert model.unlearned("a red circle moving left from the right") == ""
-    note = model.unlearned("A red panda on a WAVE, a\u202ecircle")
-    assert '"panda"' in note and '"wave" (nearest: "waves")' in note and '"red"' not in note
+    note = model.unlearned("A red walrus and a BALLON, a\u202ecircle")
+    assert '"walrus"' in note and '"ballon" (nearest: "balloon")' in note and '"red"' not in note
     assert model.bigger in note and note.isprintable()
     assert "68 more" in model.unlearned(" ".join(f"w{number}" for number in range(100)))
 

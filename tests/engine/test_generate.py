@@ -121,10 +121,10 @@ def test_a_seed_is_drawn_and_can_be_read_from_the_recipe() -> None:
 
 
 def test_unlearned_words_are_noted_in_the_run() -> None:
-    clip = generate("a panda surfing", **SHORT)
+    clip = generate("a walrus juggling", **SHORT)
     assert clip.run is not None
     note = clip.run.notes[0]
-    assert '"panda", "surfing"' in note
+    assert '"walrus", "juggling"' in note
 
 
 @pytest.mark.slow
@@ -193,9 +193,9 @@ def test_model_dir_names_another_directory(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_unlearned_words_of_every_prompt_are_noted() -> None:
-    turns = ((16, "a green panda"),)
+    turns = ((16, "a green walrus"),)
     clip = generate(PROMPT, num_frames=24, num_inference_steps=1, seed=1, prompt_at=turns)
-    assert clip.run is not None and '"panda"' in clip.run.notes[0] and clip.frames.shape[0] == 24
+    assert clip.run is not None and '"walrus"' in clip.run.notes[0] and clip.frames.shape[0] == 24
 
 
 def test_a_missing_model_is_refused_with_the_pull_command() -> None:

@@ -74,7 +74,7 @@ def test_it_runs_and_the_film_it_shows_can_be_made_again(kernel: None, tmp_path:
     assert f"seed {recipe.plan.seed} | 25 steps" in printed(notebook, "recipe")  # type: ignore[union-attr]
     assert recipe.frames_sha256[:16] in printed(notebook, "recipe")
     assert printed(notebook, "again").startswith("identical")
-    assert '"panda"' in printed(notebook, "words")
+    assert '"walrus"' in printed(notebook, "words")
     assert "image/png" in shown(notebook, "noise")
     (player,) = [each.data["text/html"] for each in outputs(notebook, "film")]
     assert re.search(r"<video[^>]*>\s*<source src=\"data:video/mp4;base64,", player)
