@@ -34,7 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vae/config.json": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4},
     "text_encoder/config.json": {"hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 2}
     # The built-in model's tokenizer has as many words.
-    | {"num_hidden_layers": 2, "vocab_size": 946, "max_position_embeddings": 48},
+    | {"num_hidden_layers": 2, "vocab_size": 2030, "max_position_embeddings": 48},
 }
 State = dict[str, Tensor]
 
