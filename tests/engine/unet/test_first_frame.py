@@ -40,13 +40,10 @@ def test_the_first_frame_influences_later_frames_less_and_only_early() -> None:
 @pytest.mark.model
 def test_a_film_continues_from_its_input_image(tmp_path: Path) -> None:
     Image.fromarray(TRUE[0]).save(tmp_path / "picture.png")
-    jumps = []
-    for seed in range(3, 8):
-        frames = generate(WORDS, image=tmp_path / "picture.png", seed=seed, num_inference_steps=12).frames
-        assert psnr(frames[0], TRUE[0]) > 30
-        jumps.append(moves(frames)[0] / np.median(moves(frames)[1:]))
-    # 1.12 to 1.95 as measured with version 4 of the built-in model.
-    assert np.median(jumps) < 1.7
+    frames = generate(WORDS, image=tmp_path / "picture.png", seed=3, num_inference_steps=12).frames
+    assert psnr(frames[0], TRUE[0]) > 30
+    # 1.03 as measured; 1.83 where the first frame is only put in place, which is a cut.
+    assert moves(frames)[0] < 1.4 * np.median(moves(frames)[1:])
     (seen,) = detect.read(frames).objects
     assert (seen.colour, seen.shape, seen.motion) == ("red", "circle", "left")
 
