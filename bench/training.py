@@ -24,7 +24,6 @@ from flickbook.hub.manifest import read_config
 from flickbook.learn.config import Stage, TrainConfig
 from flickbook.learn.dataset import Films
 from flickbook.learn.train import Trainer
-from flickbook.world.captions import brief_captions, captions
 from flickbook.world.scenes import FRAMES, sample
 
 OURS, PLAIN, HALF = "ours", "plain loop, fp32", "plain loop, bf16"
@@ -54,8 +53,7 @@ class Lesson:
         shape = (_FILMS, FRAMES, unet["in_channels"], unet["sample_size"], unet["sample_size"])
         latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).half()
         scenes = [sample(seed, "core") for seed in range(_FILMS)]
-        words = [{"kind": s.kind, "whole": captions(s), "brief": brief_captions(s)} for s in scenes]
-        return cls(config, Films(latents, words), Tokenizer(directory / "tokenizer"), batch)
+        return cls(config, Films(latents, scenes), Tokenizer(directory / "tokenizer"), batch)
 
 
 def plain(lesson: Lesson, precision: str) -> Callable[[], None]:

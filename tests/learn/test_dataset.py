@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -80,6 +81,20 @@ def test_shards_hold_latents_and_words_and_are_written_once(tmp_path: Path) -> N
     write_shards(tmp_path, scenes, encode, shard=2)
     assert torch.equal(Films.load(tmp_path).latents, films.latents)
     assert (tmp_path / names[0]).stat().st_mtime_ns == before
+
+
+def test_films_of_an_emphasised_word_are_drawn_more_often(tmp_path: Path) -> None:
+    """Films of one motion at four times the others' rate; without an emphasis, at their share of all films."""
+    scenes = list(training_scenes({"core": 40}))
+    write_shards(tmp_path, scenes, lambda frames: encode(frames)[:, :1, :1, :1], shard=40)
+    spinning = [place for place, scene in enumerate(scenes) if scene.actors[0].motion == "spinning"]
+    films = Films.load(tmp_path, {"spinning": 4.0})
+    films.latents[:] = 0
+    films.latents[spinning] = 1
+    share = float(np.mean([films.batch(0, step, 64, 1)[0].mean() for step in range(40)]))
+    expected = 4 * len(spinning) / (4 * len(spinning) + len(scenes) - len(spinning))
+    assert spinning and abs(share - expected) < 0.03
+    assert len(films.upto) == len(scenes) and Films.load(tmp_path).upto is None
 
 
 def test_a_half_written_shard_does_not_count(tmp_path: Path) -> None:

@@ -182,6 +182,14 @@ def test_films_of_two_worlds_are_not_mixed(values: dict[str, Any], published: Pa
     fewer = Session(from_dict({**values, "coverage": 0.5}), tmp_path, init=published)
     with pytest.raises(RequestError, match="coverage"):
         fewer.films(fewer.autoencoder())
+    with pytest.raises(RequestError, match="first_film"):
+        Session(from_dict({**values, "first_film": 9}), tmp_path, init=published).films(made.autoencoder())
+
+
+def test_first_film_names_other_films_of_the_world(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
+    values |= {"world": {"core": 1}, "first_film": 9}
+    made = Session(from_dict(values), tmp_path, init=published)
+    assert made.films(made.autoencoder()).scenes == list(training_scenes({"core": 10}))[9:]
 
 
 def test_where_a_training_would_go_on(tmp_path: Path) -> None:

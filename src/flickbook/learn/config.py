@@ -18,6 +18,9 @@ from flickbook.learn.autoencode import AutoencodeConfig
 from flickbook.learn.dataset import GROUPS
 from flickbook.world.scenes import FRAMES, LEAST_COVERAGE
 
+#: From here on lie the films of the tokenizer, of the spread of the latents, and of evaluation.
+_MOST_FIRST = 40_000_000
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -41,6 +44,7 @@ class TrainConfig:
 
     seed: int = 0
     world: dict[str, int] = field(default_factory=lambda: {"core": 64})  # films of each group
+    first_film: int = 0  # place of each group's first film among all that the world can show; others are new films
     coverage: float = 1.0  # share of the colour x shape and shape x motion pairs that these films show
     frames_per_step: int = 128
     stages: tuple[Stage, ...] = ()
@@ -60,6 +64,8 @@ class TrainConfig:
     publish_decay: float = 0.998  # the average that is published
     consecutive: float = 0.0  # share of the short clips whose frames follow one another; the others span the whole film
     temporal_init: float = 0.0  # gain of the last temporal convolutions at the start; 0 is the published start
+    # How many times as often films of a word are drawn: a scene's kind, a trait, an object's shape, colour or motion.
+    emphasis: dict[str, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -185,6 +191,12 @@ def _check_limits(config: TrainConfig) -> None:
         raise RequestError("autoencoder.refine", refused, "must be one of none, decoder, whole", "correct this field")
     if not 0 <= config.consecutive <= 1:
         raise RequestError("consecutive", config.consecutive, "must be 0 to 1", "name a share of the short clips")
+    if not 0 <= config.first_film < _MOST_FIRST:
+        limit = f"must be 0 to {_MOST_FIRST - 1}"
+        raise RequestError("first_film", config.first_film, limit, "name the place of the first film of each group")
+    if not all(_fits(factor, "float") and factor > 0 for factor in config.emphasis.values()):
+        limit = "must give each word a factor above 0"
+        raise RequestError("emphasis", config.emphasis, limit, "write for example { spinning = 2.0 }")
     if not LEAST_COVERAGE <= config.coverage <= 1:
         limit = f"must be {LEAST_COVERAGE:g} to 1"
         raise RequestError("coverage", config.coverage, limit, "name the share of the pairs that training shows")

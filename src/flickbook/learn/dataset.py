@@ -90,10 +90,14 @@ class Films:
 
     latents: Tensor  # (n, frames, c, h, w) float16
     scenes: list[Scene]
+    upto: np.ndarray | None = None  # (n,) in [0, 1], the share of draws up to each film; None: all alike
 
     @classmethod
-    def load(cls, directory: Path) -> Films:
-        """Raises MediaError where there are no shards, or one is damaged."""
+    def load(cls, directory: Path, emphasis: dict[str, float] | None = None) -> Films:
+        """`emphasis` says how many times as often a film of a word is drawn; see `_weight`.
+
+        Raises MediaError where there are no shards, or one is damaged.
+        """
         paths = sorted(directory.glob("films-*.safetensors"))
         if not paths:
             raise MediaError(directory, "no films-*.safetensors in it", "render the films first: `flickbook train`")
@@ -105,7 +109,10 @@ class Films:
                     scenes += [_scene(values) for values in json.loads(file.metadata()["films"])]
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 raise MediaError(path, f"damaged ({error})", "delete it, and it is rendered again") from error
-        return cls(torch.cat(latents), scenes)
+        if not emphasis:
+            return cls(torch.cat(latents), scenes)
+        upto = np.cumsum([_weight(scene, emphasis) for scene in scenes])
+        return cls(torch.cat(latents), scenes, upto / upto[-1])
 
     def batch(
         self, seed: int, step: int, films: int, frames: int, consecutive: float = 0.0
@@ -116,7 +123,10 @@ class Films:
         same words fit, or in a share `consecutive` of the clips follow one another, as they do in a whole film.
         """
         rng = np.random.default_rng([seed, step, 0xDA7A])
-        chosen = rng.integers(len(self.scenes), size=films)
+        if self.upto is None:
+            chosen = rng.integers(len(self.scenes), size=films)
+        else:
+            chosen = np.searchsorted(self.upto, rng.random(films), side="right")
         if frames == 1:
             places = rng.integers(FRAMES, size=(films, 1))
         else:
@@ -129,6 +139,14 @@ class Films:
 
 def _scene(values: dict[str, Any]) -> Scene:
     return Scene(**{**values, "actors": tuple(Actor(**actor) for actor in values["actors"])})
+
+
+def _weight(scene: Scene, emphasis: dict[str, float]) -> float:
+    """The product of the factors of a scene's words: its kind, its traits, and the words of its objects."""
+    words = {scene.kind, *scene.traits.values()}
+    for actor in scene.actors:
+        words |= {actor.shape, actor.colour, actor.motion}
+    return float(np.prod([emphasis.get(word, 1.0) for word in words]))
 
 
 def _caption(scene: Scene, rng: np.random.Generator) -> str:

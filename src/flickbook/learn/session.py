@@ -122,9 +122,9 @@ class Session:
 
         directory = self.out / "films"
         self._same_world(directory)
-        scenes = training_scenes(self.config.world, coverage=self.config.coverage)
+        scenes = training_scenes(self.config.world, self.config.first_film, self.config.coverage)
         write_shards(directory, list(scenes), encode, _SHARD)
-        return Films.load(directory)
+        return Films.load(directory, self.config.emphasis)
 
     def _same_world(self, directory: Path) -> None:
         """Refuse to mix the films of one world with those of another."""
@@ -141,8 +141,10 @@ class Session:
             raise RequestError("world", self._world(), limit, remedy)
 
     def _world(self) -> dict[str, Any]:
-        """What decides the films, as `world.json` records it: the coverage only where it is not all pairs."""
-        return self.config.world | ({"coverage": self.config.coverage} if self.config.coverage < 1 else {})
+        """What decides the films, as `world.json` records it: only what is not the default."""
+        coverage = {"coverage": self.config.coverage} if self.config.coverage < 1 else {}
+        first = {"first_film": self.config.first_film} if self.config.first_film else {}
+        return self.config.world | coverage | first
 
     def diffusion(self, films: Films, tokenizer: Tokenizer, autoencoder: Autoencoder) -> Trainer:
         """Train text encoder and U-Net to the end of the last stage."""

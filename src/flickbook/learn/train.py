@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,12 @@ def clip_length(config: TrainConfig, step: int) -> int:
 
 
 class Trainer:
-    """Model, optimizer and averages on one device (or one of several, through `accelerate`)."""
+    """Model, optimizer and averages on one device (or one of several, through `accelerate`).
+
+    A subclass trains another network by naming it as `network`, which makes one with random weights.
+    """
+
+    network: Callable[[TrainConfig], Model] = Model
 
     def __init__(
         self, config: TrainConfig, films: Films, tokenizer: Tokenizer, out: Path, accelerator: Any = None
@@ -108,7 +113,7 @@ class Trainer:
         self.ranks: int = accelerator.num_processes if accelerator else 1
         alone = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = accelerator.device if accelerator else alone
-        self.model = Model(config).to(self.device)
+        self.model = self.network(config).to(self.device)
         ends = ("unet.conv_in", "unet.conv_out")
         self.optimizer = Muon(groups_of(self.model, ends), betas=config.betas, weight_decay=config.weight_decay)
         self.schedule = NoiseSchedule.from_config(config.scheduler)
@@ -177,7 +182,7 @@ class Trainer:
 
     def averaged(self, decay: float) -> Model:
         """A copy of the model with one of the averages."""
-        model = Model(self.config).to(self.device)
+        model = self.network(self.config).to(self.device)
         model.load_state_dict(self.averages[decay])
         return model.eval()
 

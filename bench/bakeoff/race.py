@@ -1,0 +1,179 @@
+"""Train a candidate with a given number of operations, and evaluate it with the prompts of all others.
+
+Every candidate begins with the text encoder of the built-in model and a denoising network of random weights, sees the
+same films and captions in the same order, and has the same optimizer and learning rates. Only the number of steps
+differs, so that the operations of the forward and backward passes (counted on shapes, `learn.throughput`) are equal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.bakeoff.networks import GlobalUNet, SpaceTimeTransformer
+from flickbook.catalogue import find
+from flickbook.diffusion.text import TextEncoder, text_keys
+from flickbook.diffusion.text_to_video import FILES
+from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
+from flickbook.diffusion.weights import load_weights
+from flickbook.learn import checkpoint
+from flickbook.learn.config import Stage, TrainConfig, read
+from flickbook.learn.dataset import Films
+from flickbook.learn.evaluation.evaluate import evaluate
+from flickbook.learn.session import Session, accelerated, say
+from flickbook.learn.throughput import Throughput
+from flickbook.learn.train import Model, Trainer
+
+CONFIG = Path("src/flickbook/learn/builtin.toml")
+_WORLD = {"core": 2400, "pair": 1200, "several": 400, "digits": 900, "views": 1000, "book": 1600}
+_STILLS, _FILMS, _DECAY = 0.2, 0.5, 0.3
+#: Noise on the latents of the autoencoder that is regularised, as a share of each channel's spread.
+_SMOOTH = 0.3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What enters the race."""
+
+    name: str
+    title: str
+    network: Callable[[UNet3DConfig], nn.Module] = UNet3D
+    smooth: bool = False  # whether its autoencoder is trained further with more noise on the latents
+
+
+CANDIDATES = {
+    each.name: each
+    for each in (
+        Candidate("unet", "U-Net of the package"),
+        Candidate("global", "U-Net with a global branch", GlobalUNet),
+        Candidate("smooth", "U-Net, regularised latents", smooth=True),
+        Candidate("transformer", "space-time transformer", SpaceTimeTransformer),
+    )
+}
+
+
+def trainer_of(candidate: Candidate) -> type[Trainer]:
+    """A trainer of the candidate's network."""
+
+    class CandidateModel(Model):
+        def __init__(self, config: TrainConfig) -> None:
+            super().__init__(config)
+            if candidate.network is not UNet3D:
+                self.unet = candidate.network(UNet3DConfig.from_dict(config.unet))  # type: ignore[assignment]
+
+    class CandidateTrainer(Trainer):
+        network = CandidateModel
+
+    return CandidateTrainer
+
+
+def config_of(candidate: Candidate, steps: int) -> TrainConfig:
+    """Stills, then films, then films with a falling learning rate: `steps` together."""
+    config = read(CONFIG)
+    stills, films = round(_STILLS * steps), round(_FILMS * steps)
+    stages = (
+        Stage("stills", stills, 1.5e-3, {1: 0.85, 4: 0.15}),
+        Stage("films", films, 1.2e-3, {1: 0.3, 4: 0.2, 16: 0.5}),
+        Stage("decay", steps - stills - films, 1.2e-3, {1: 0.25, 4: 0.15, 16: 0.6}, 0.0),
+    )
+    more = {"refine": "whole", "latent_noise": _SMOOTH, "crop_steps": 0, "whole_steps": 1200, "lr": 1e-3}
+    autoencoder = replace(config.autoencoder, **(more if candidate.smooth else {"refine": "none"}))
+    return replace(config, seed=9, world=_WORLD, first_film=30_000, stages=stages, autoencoder=autoencoder)
+
+
+def operations_of(candidate: Candidate, config: TrainConfig) -> float:
+    """Mean floating-point operations of a step of this run."""
+    with torch.device("meta"):
+        network = trainer_of(candidate).network(config)
+    unet = config.unet
+    shape = (unet["in_channels"], unet["sample_size"], unet["sample_size"])
+    counted = Throughput(network, shape, config.max_length, torch.device("cpu"))
+    total = 0.0
+    for stage in config.stages:
+        for frames, share in stage.frames.items():
+            part = counted.operations(config.frames_per_step // frames, frames)
+            total += stage.steps * part * share / sum(stage.frames.values())
+    return total / config.steps
+
+
+def steps_of(candidate: Candidate, operations: float) -> int:
+    """The steps that `operations` pay for."""
+    return round(operations / operations_of(candidate, config_of(candidate, 1000)))
+
+
+def session_of(candidate: Candidate, config: TrainConfig, out: Path, accelerator: Any = None) -> Session:
+    """The films of all candidates with the autoencoder of the package are in one directory."""
+    place = out / ("smooth" if candidate.smooth else "shared")
+    place.mkdir(parents=True, exist_ok=True)
+    return Session(config, place, find("builtin").path(), accelerator)
+
+
+def train(candidate: Candidate, operations: float, out: Path, accelerate: bool) -> None:
+    """Train to the end, and write the averaged weights; the same call resumes."""
+    config = config_of(candidate, steps_of(candidate, operations))
+    with accelerated(accelerate) as accelerator:
+        session = session_of(candidate, config, out, accelerator)
+        tokenizer, autoencoder = session.tokenizer(), session.autoencoder()
+        films: Films = session.films(autoencoder)
+        trainer = trainer_of(candidate)(config, films, tokenizer, out / candidate.name, accelerator)
+        _start(trainer)
+        newest = checkpoint.latest(trainer.out)
+        if newest is not None:
+            trainer.restore(newest)
+        for row in trainer.run():
+            if trainer.rank == 0:
+                say(candidate.name, row)
+        if trainer.rank == 0:
+            weights = out / candidate.name / "weights.pt"
+            temporary = weights.with_suffix(".tmp")
+            torch.save(trainer.averages[config.publish_decay], temporary)
+            os.replace(temporary, weights)
+
+
+def _start(trainer: Trainer) -> None:
+    """Every candidate begins with the text encoder of the built-in model."""
+    directory, model = find("builtin").path(), trainer.model
+    text = load_weights(
+        lambda: TextEncoder(model.text_encoder.config), directory / FILES["text_encoder"], rename=text_keys
+    ).state_dict()
+    model.text_encoder.load_state_dict(text)
+    for average in trainer.averages.values():
+        for name, value in text.items():
+            average[f"text_encoder.{name}"].copy_(value)
+
+
+def measure(candidate: Candidate, operations: float, out: Path, prompts: int) -> dict[str, Any]:
+    """Films of the evaluation's prompts, judged; written to `out`/NAME.json, with a page and contact sheets."""
+    config = config_of(candidate, steps_of(candidate, operations))
+    session = session_of(candidate, config, out)
+    tokenizer, autoencoder = session.tokenizer(), session.autoencoder()
+    trainer = trainer_of(candidate)(config, session.films(autoencoder), tokenizer, out / candidate.name)
+    trainer.model.load_state_dict(torch.load(out / candidate.name / "weights.pt", weights_only=True))
+    networks = session.networks(trainer, tokenizer, autoencoder)
+    for part in (trainer.model, autoencoder):
+        part.eval()
+    found = evaluate(networks, prompts, out=out / candidate.name / "report", calibration=8)
+    found |= {
+        "candidate": candidate.name,
+        "title": candidate.title,
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "steps": config.steps,
+        "operations": config.steps * operations_of(candidate, config),
+        "loss": _last_loss(out / candidate.name / "log.csv"),
+    }
+    (out / f"{candidate.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def _last_loss(log: Path) -> float:
+    """The mean loss over the last rows of a training's log."""
+    header, *rows = [line.split(",") for line in log.read_text(encoding="utf-8").splitlines()]
+    place = header.index("loss")
+    return float(torch.tensor([float(row[place]) for row in rows[-8:]]).mean())

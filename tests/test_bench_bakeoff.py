@@ -1,0 +1,59 @@
+"""The candidates of the bake-off: called as the package's U-Net is, and trained with equal operations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from bench.bakeoff.race import CANDIDATES, config_of, operations_of, steps_of, trainer_of
+from bench.bakeoff.report import read, table
+
+from flickbook.diffusion.unet3d import UNet3D
+
+
+@pytest.mark.parametrize("name", ["global", "transformer"])
+def test_a_candidate_is_called_as_the_unet_is(name: str) -> None:
+    """Keys and values of two prompts for each film give what two calls give, and every frame sees every other."""
+    torch.manual_seed(0)
+    network = trainer_of(CANDIDATES[name]).network(config_of(CANDIDATES[name], 10)).unet.eval()
+    for parameter in network.parameters():  # some layers start at zero
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    x, prompts, timestep = torch.randn(1, 8, 16, 8, 8), torch.randn(2, 48, 128), torch.tensor([300])
+    with torch.inference_mode():
+        both = network(x, timestep, network.prompt(prompts))
+        each = torch.cat([network(x, timestep, prompt[None]) for prompt in prompts])
+        assert both.shape == (2, 8, 16, 8, 8) and torch.allclose(both, each, atol=1e-4)
+        assert not torch.allclose(both[0], both[1], atol=1e-3)
+        changed = x.clone()
+        changed[:, :, 15] += 1
+        assert float((network(changed, timestep, prompts[:1]) - each[:1])[:, :, 0].abs().max()) > 1e-4
+
+
+def test_candidates_get_equal_operations() -> None:
+    for candidate in CANDIDATES.values():
+        steps = steps_of(candidate, 2e13)
+        config = config_of(candidate, steps)
+        assert config.steps == steps
+        assert steps * operations_of(candidate, config) == pytest.approx(2e13, rel=0.02)
+    assert type(trainer_of(CANDIDATES["unet"]).network(config_of(CANDIDATES["unet"], 10)).unet) is UNet3D
+
+
+def test_the_table_has_a_column_for_each_measured_candidate(tmp_path: Path) -> None:
+    share = {"right": 9, "total": 10, "share": 0.9, "low": 0.6, "high": 0.98}
+    found = {
+        "title": "U-Net of the package",
+        "parameters": 8_500_000,
+        "operations": 3e14,
+        "steps": 1947,
+        "loss": 0.31,
+        "groups": {"core": {"all correct": share, "shape": share}},
+        "steadiness": {"core": {"share": 0.5}},
+        "ceiling": {"core": {"psnr": 35.6}},
+        "seconds_per_film": 1.5,
+    }
+    (tmp_path / "unet.json").write_text(json.dumps(found), encoding="utf-8")
+    lines = table(read(tmp_path, ("unet", "global"))).splitlines()
+    assert lines[0] == "| | U-Net of the package |"
+    assert "| core: all correct | 90% (60 to 98) |" in lines and "| steps | 1,947 |" in lines
