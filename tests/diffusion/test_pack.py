@@ -54,13 +54,17 @@ def test_packed_bfloat16_is_as_near_as_plain_bfloat16(networks: tuple[TextToVide
     assert not {nn.Linear, nn.Conv2d, nn.Conv3d} & {type(module) for module in packed.unet.modules()}
     latents = noise([3], full.latent_shape(4, 128, 128))
     context = full.embed(["a red circle moving left on a blue background"])
-    with torch.inference_mode():
-        expected = full.unet(latents, torch.tensor(500), context)
-        plain, found = (
-            float((each.unet(latents.bfloat16(), torch.tensor(500), context.bfloat16()) - expected).square().mean())
-            for each in (half, packed)
-        )
-    assert found <= 1.2 * plain <= 1.2 * 1e-3 * float(expected.square().mean())
+    plain = found = scale = 0.0
+    # Rounding is luck at a single timestep: there either of the two may be 1.4 times nearer.
+    for timestep in map(torch.tensor, (100, 300, 500, 700, 900)):
+        with torch.inference_mode():
+            expected = full.unet(latents, timestep, context)
+            near, packed_near = (
+                float((each.unet(latents.bfloat16(), timestep, context.bfloat16()) - expected).square().mean())
+                for each in (half, packed)
+            )
+        plain, found, scale = plain + near, found + packed_near, scale + float(expected.square().mean())
+    assert found <= 1.2 * plain <= 1.2 * 1e-3 * scale
 
 
 def test_other_precisions_and_missing_operators_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
