@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flickbook.diffusion.attention import TransformerBlock, repeated
-from flickbook.diffusion.unet3d import MidBlock, Prompt, TimestepEmbedding, UNet3D, UNet3DConfig, timestep_embedding
+from flickbook.diffusion.unet3d import (
+    MidBlock,
+    Prompt,
+    TimestepEmbedding,
+    UNet3D,
+    UNet3DConfig,
+    UpBlock,
+    timestep_embedding,
+)
 
 #: Side of a frame of the built-in model's latents, and of the transformer's patches.
 _SIDE, _PATCH = 8, 2
@@ -61,12 +69,28 @@ class MidBlockWithGlobalBranch(MidBlock):
         return self.convolve(1, x, time, frames)
 
 
+class UpBlockWithGlobalBranch(UpBlock):
+    """The last level with a global branch behind it."""
+
+    def __init__(self, config: UNet3DConfig) -> None:
+        super().__init__(config, len(config.block_out_channels) - 1)
+        self.branch = GlobalBranch(config.block_out_channels[0], config.norm_num_groups, _SIDE**2)
+
+    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Prompt, frames: int) -> Tensor:
+        return self.branch(super().forward(x, skips, time, context, frames), frames)  # type: ignore[no-any-return]
+
+
 class GlobalUNet(UNet3D):
-    """The U-Net of the package whose smallest level has a global branch."""
+    """The U-Net of the package with global branches in its smallest level and behind its last one.
+
+    The temporal layers connect the same pixel of all frames, so an object that moves reaches its own other frames only
+    through neighbours. A global branch connects them directly, and knows which frame is which.
+    """
 
     def __init__(self, config: UNet3DConfig) -> None:
         super().__init__(config)
         self.mid_block = MidBlockWithGlobalBranch(config)
+        self.up_blocks[-1] = UpBlockWithGlobalBranch(config)
 
 
 class Layer(nn.Module):

@@ -52,7 +52,7 @@ CANDIDATES = {
     each.name: each
     for each in (
         Candidate("unet", "U-Net of the package"),
-        Candidate("global", "U-Net with a global branch", GlobalUNet),
+        Candidate("global", "U-Net with global branches", GlobalUNet),
         Candidate("smooth", "U-Net, regularised latents", smooth=True),
         Candidate("transformer", "space-time transformer", SpaceTimeTransformer),
     )
