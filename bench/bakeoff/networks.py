@@ -29,7 +29,7 @@ _WIDTH, _DEPTH, _HEAD = 256, 8, 64
 
 def places(frames: int, width: int, like: Tensor) -> Tensor:
     """Sinusoidal positions of the frames (f, 1, width)."""
-    # Neighbouring frames are told apart best if one frame is many timesteps apart.
+    # One frame counts as 16 timesteps, so that the embeddings of neighbouring frames differ in many components.
     return timestep_embedding(torch.arange(frames, device=like.device) * 16, width).to(like.dtype)[:, None]
 
 

@@ -42,7 +42,7 @@ def test_what_the_page_says_of_its_run_is_in_the_numbers_of_the_run() -> None:
     """If this fails after a new built-in model, draw the report again, look at it, and correct the page."""
     numbers = json.loads((ROOT / "docs" / "reports" / "explain" / "explain.json").read_text(encoding="utf-8"))
     ratio = {row["word"]: row["ratio"] for row in numbers["words"]}
-    assert min(ratio["red"], ratio["circle"]) > 1.2 and max(ratio["blue"], ratio["background"]) < 0.8
+    assert min(ratio["red"], ratio["circle"], ratio["on"]) > 1.2 and max(ratio["blue"], ratio["background"]) < 0.8
     assert 0.85 < ratio["left"] < 1.15
     assert 0.4 < numbers["attention_shares"]["end_and_padding"] < 0.6
     assert numbers["steps"][0]["guidance_difference"] > 3 * numbers["steps"][-1]["guidance_difference"]
