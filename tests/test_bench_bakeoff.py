@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.bakeoff.race import CANDIDATES, config_of, operations_of, steps_of, trainer_of
+from bench.bakeoff.race import CANDIDATES, config_of, model_of, operations_of, steps_of
 from bench.bakeoff.report import read, table
 
 from flickbook.diffusion.unet3d import UNet3D
@@ -17,7 +17,7 @@ from flickbook.diffusion.unet3d import UNet3D
 def test_a_candidate_is_called_as_the_unet_is(name: str) -> None:
     """Keys and values of two prompts for each film give what two calls give, and every frame sees every other."""
     torch.manual_seed(0)
-    network = trainer_of(CANDIDATES[name]).network(config_of(CANDIDATES[name], 10)).unet.eval()
+    network = model_of(CANDIDATES[name])(config_of(CANDIDATES[name], 10)).unet.eval()
     for parameter in network.parameters():  # some layers start at zero
         parameter.data += 0.02 * torch.randn_like(parameter)
     x, prompts, timestep = torch.randn(1, 8, 16, 8, 8), torch.randn(2, 48, 128), torch.tensor([300])
@@ -37,7 +37,7 @@ def test_candidates_get_equal_operations() -> None:
         config = config_of(candidate, steps)
         assert config.steps == steps
         assert steps * operations_of(candidate, config) == pytest.approx(2e13, rel=0.02)
-    assert type(trainer_of(CANDIDATES["unet"]).network(config_of(CANDIDATES["unet"], 10)).unet) is UNet3D
+    assert type(model_of(CANDIDATES["unet"])(config_of(CANDIDATES["unet"], 10)).unet) is UNet3D
 
 
 def test_the_table_has_a_column_for_each_measured_candidate(tmp_path: Path) -> None:

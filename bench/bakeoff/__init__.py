@@ -1,5 +1,5 @@
 """Which architecture learns most from the same work: candidates for the built-in model, trained with equal operations.
 
 Read in this order: `networks` (the candidates that the package does not have), `race` (training and evaluation), and
-`report` (docs/reports/bake-off).
+`report` (the table).
 """

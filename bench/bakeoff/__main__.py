@@ -7,10 +7,12 @@ bench.bakeoff train unet --out runs/bake-off --accelerate`. The same command res
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from bench.bakeoff.race import CANDIDATES, measure, train
 from bench.bakeoff.report import read, table
+from flickbook.errors import FlickbookError
 
 
 def main() -> None:
@@ -28,10 +30,13 @@ def main() -> None:
         return
     if given.name is None:
         parser.error(f"{given.what} needs the name of a candidate: {', '.join(CANDIDATES)}")
-    if given.what == "train":
-        train(CANDIDATES[given.name], given.operations, given.out, given.accelerate)
-    else:
-        measure(CANDIDATES[given.name], given.operations, given.out, given.prompts)
+    try:
+        if given.what == "train":
+            train(CANDIDATES[given.name], given.operations, given.out, given.accelerate)
+        else:
+            measure(CANDIDATES[given.name], given.operations, given.out, given.prompts)
+    except FlickbookError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -7,31 +7,28 @@ differs, so that the operations of the forward and backward passes (counted on s
 
 from __future__ import annotations
 
+import csv
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
-from torch import nn
 
+import flickbook.learn
 from bench.bakeoff.networks import GlobalUNet, SpaceTimeTransformer
 from flickbook.catalogue import find
-from flickbook.diffusion.text import TextEncoder, text_keys
-from flickbook.diffusion.text_to_video import FILES
-from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
-from flickbook.diffusion.weights import load_weights
+from flickbook.diffusion.unet3d import UNet3D
+from flickbook.errors import RequestError
 from flickbook.learn import checkpoint
 from flickbook.learn.config import Stage, TrainConfig, read
-from flickbook.learn.dataset import Films
 from flickbook.learn.evaluation.evaluate import evaluate
 from flickbook.learn.session import Session, accelerated, say
 from flickbook.learn.throughput import Throughput
-from flickbook.learn.train import Model, Trainer
+from flickbook.learn.train import Model, Trainer, warm_start
 
-CONFIG = Path("src/flickbook/learn/builtin.toml")
+CONFIG = Path(flickbook.learn.__file__).with_name("builtin.toml")
 _WORLD = {"core": 2400, "pair": 1200, "several": 400, "digits": 900, "views": 1000, "book": 1600}
 _STILLS, _FILMS, _DECAY = 0.2, 0.5, 0.3
 #: Noise on the latents of the autoencoder that is regularised, as a share of each channel's spread.
@@ -44,7 +41,7 @@ class Candidate:
 
     name: str
     title: str
-    network: Callable[[UNet3DConfig], nn.Module] = UNet3D
+    network: type[Any] = UNet3D
     smooth: bool = False  # whether its autoencoder is trained further with more noise on the latents
 
 
@@ -59,19 +56,13 @@ CANDIDATES = {
 }
 
 
-def trainer_of(candidate: Candidate) -> type[Trainer]:
-    """A trainer of the candidate's network."""
+def model_of(candidate: Candidate) -> type[Model]:
+    """The text encoder with the candidate's network."""
 
     class CandidateModel(Model):
-        def __init__(self, config: TrainConfig) -> None:
-            super().__init__(config)
-            if candidate.network is not UNet3D:
-                self.unet = candidate.network(UNet3DConfig.from_dict(config.unet))  # type: ignore[assignment]
+        unet_class = candidate.network
 
-    class CandidateTrainer(Trainer):
-        network = CandidateModel
-
-    return CandidateTrainer
+    return CandidateModel
 
 
 def config_of(candidate: Candidate, steps: int) -> TrainConfig:
@@ -91,7 +82,7 @@ def config_of(candidate: Candidate, steps: int) -> TrainConfig:
 def operations_of(candidate: Candidate, config: TrainConfig) -> float:
     """Mean floating-point operations of a step of this run."""
     with torch.device("meta"):
-        network = trainer_of(candidate).network(config)
+        network = model_of(candidate)(config)
     unet = config.unet
     shape = (unet["in_channels"], unet["sample_size"], unet["sample_size"])
     counted = Throughput(network, shape, config.max_length, torch.device("cpu"))
@@ -116,57 +107,48 @@ def session_of(candidate: Candidate, config: TrainConfig, out: Path, accelerator
 
 
 def train(candidate: Candidate, operations: float, out: Path, accelerate: bool) -> None:
-    """Train to the end, and write the averaged weights; the same call resumes."""
+    """Train to the end; the same call resumes."""
     config = config_of(candidate, steps_of(candidate, operations))
+
+    class CandidateTrainer(Trainer):
+        model_class = model_of(candidate)
+
     with accelerated(accelerate) as accelerator:
         session = session_of(candidate, config, out, accelerator)
-        tokenizer, autoencoder = session.tokenizer(), session.autoencoder()
-        films: Films = session.films(autoencoder)
-        trainer = trainer_of(candidate)(config, films, tokenizer, out / candidate.name, accelerator)
-        _start(trainer)
+        tokenizer, _, films = session.materials()
+        trainer = CandidateTrainer(config, films, tokenizer, out / candidate.name, accelerator)
         newest = checkpoint.latest(trainer.out)
         if newest is not None:
             trainer.restore(newest)
+        else:
+            warm_start(trainer, find("builtin").path(), unet=False)
         for row in trainer.run():
             if trainer.rank == 0:
                 say(candidate.name, row)
-        if trainer.rank == 0:
-            weights = out / candidate.name / "weights.pt"
-            temporary = weights.with_suffix(".tmp")
-            torch.save(trainer.averages[config.publish_decay], temporary)
-            os.replace(temporary, weights)
-
-
-def _start(trainer: Trainer) -> None:
-    """Every candidate begins with the text encoder of the built-in model."""
-    directory, model = find("builtin").path(), trainer.model
-    text = load_weights(
-        lambda: TextEncoder(model.text_encoder.config), directory / FILES["text_encoder"], rename=text_keys
-    ).state_dict()
-    model.text_encoder.load_state_dict(text)
-    for average in trainer.averages.values():
-        for name, value in text.items():
-            average[f"text_encoder.{name}"].copy_(value)
 
 
 def measure(candidate: Candidate, operations: float, out: Path, prompts: int) -> dict[str, Any]:
-    """Films of the evaluation's prompts, judged; written to `out`/NAME.json, with a page and contact sheets."""
-    config = config_of(candidate, steps_of(candidate, operations))
+    """Films of the evaluation's prompts, judged; written to `out`/NAME.json, with a page and contact sheets.
+
+    Raises RequestError if the candidate is not trained to the end.
+    """
+    config, place = config_of(candidate, steps_of(candidate, operations)), out / candidate.name
+    newest = checkpoint.latest(place)
+    tensors, values = checkpoint.load(newest) if newest else ({}, {"progress": {"step": 0}})
+    if (step := values["progress"]["step"]) != config.steps:
+        raise RequestError("name", candidate.name, f"is at step {step} of {config.steps}", "train it to the end first")
     session = session_of(candidate, config, out)
-    tokenizer, autoencoder = session.tokenizer(), session.autoencoder()
-    trainer = trainer_of(candidate)(config, session.films(autoencoder), tokenizer, out / candidate.name)
-    trainer.model.load_state_dict(torch.load(out / candidate.name / "weights.pt", weights_only=True))
-    networks = session.networks(trainer, tokenizer, autoencoder)
-    for part in (trainer.model, autoencoder):
-        part.eval()
-    found = evaluate(networks, prompts, out=out / candidate.name / "report", calibration=8)
+    model = model_of(candidate)(config).eval()
+    model.load_state_dict(checkpoint.part(tensors, f"ema/{config.publish_decay}/"))
+    networks = session.networks(model, session.tokenizer(), session.autoencoder())
+    found = evaluate(networks, prompts, out=place / "report", calibration=8)
     found |= {
         "candidate": candidate.name,
         "title": candidate.title,
-        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": config.steps,
         "operations": config.steps * operations_of(candidate, config),
-        "loss": _last_loss(out / candidate.name / "log.csv"),
+        "loss": _last_loss(place / "log.csv"),
     }
     (out / f"{candidate.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
@@ -174,6 +156,5 @@ def measure(candidate: Candidate, operations: float, out: Path, prompts: int) ->
 
 def _last_loss(log: Path) -> float:
     """The mean loss over the last rows of a training's log."""
-    header, *rows = [line.split(",") for line in log.read_text(encoding="utf-8").splitlines()]
-    place = header.index("loss")
-    return float(torch.tensor([float(row[place]) for row in rows[-8:]]).mean())
+    with log.open(newline="", encoding="utf-8") as file:
+        return mean(float(row["loss"]) for row in list(csv.DictReader(file))[-8:])

@@ -1,4 +1,4 @@
-"""docs/reports/bake-off.md, from the JSON file of each candidate."""
+"""The table of the bake-off, from the JSON file of each candidate."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ follows from (seed, step) alone, so the position in the data is the step, and a 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -146,7 +147,7 @@ def _weight(scene: Scene, emphasis: dict[str, float]) -> float:
     words = {scene.kind, *scene.traits.values()}
     for actor in scene.actors:
         words |= {actor.shape, actor.colour, actor.motion}
-    return float(np.prod([emphasis.get(word, 1.0) for word in words]))
+    return math.prod(emphasis.get(word, 1.0) for word in words)
 
 
 def _caption(scene: Scene, rng: np.random.Generator) -> str:

@@ -154,7 +154,7 @@ class Session:
             trainer.restore(newest)
         elif self.init is not None:
             warm_start(trainer, self.init)
-        watch = Adherence(trainer, self.networks(trainer, tokenizer, autoencoder), self.config.adherence_every)
+        watch = Adherence(trainer, self.networks(trainer.model, tokenizer, autoencoder), self.config.adherence_every)
         for row in trainer.run():
             if trainer.rank == 0:
                 say("diffusion", row)
@@ -179,19 +179,22 @@ class Session:
         free = memory.free(self.accelerator.device if self.accelerator else self.device, ranks)
         memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, or the networks")
 
-    def networks(self, trainer: Trainer, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
-        """The model under training as one that makes films."""
-        model, schedule = trainer.model, NoiseSchedule.from_config(self.config.scheduler)
+    def networks(self, model: Model, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
+        """A model under training as one that makes films."""
+        schedule = NoiseSchedule.from_config(self.config.scheduler)
         return TextToVideo(tokenizer, lambda: model.text_encoder, model.unet, autoencoder, schedule, self.device)
+
+    def materials(self) -> tuple[Tokenizer, Autoencoder, Films]:
+        """What the diffusion model is trained with. Of several processes the first makes the files."""
+        with self.accelerator.main_process_first() if self.accelerator else nullcontext():
+            tokenizer, autoencoder = self.tokenizer(), self.autoencoder()
+            return tokenizer, autoencoder, self.films(autoencoder)
 
     def run(self) -> Path | None:
         """All parts. Returns the model's directory; None in every process but the first."""
         self.check_memory()
         self.out.mkdir(parents=True, exist_ok=True)
-        # Of several processes the first makes the files, and the others find them.
-        with self.accelerator.main_process_first() if self.accelerator else nullcontext():
-            tokenizer, autoencoder = self.tokenizer(), self.autoencoder()
-            films = self.films(autoencoder)
+        tokenizer, autoencoder, films = self.materials()
         trainer = self.diffusion(films, tokenizer, autoencoder)
         if trainer.rank != 0:
             return None

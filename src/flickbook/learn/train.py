@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,14 @@ LOG_FIELDS = ("step", "stage", "clips", "frames", "loss", *(f"loss_{i}" for i in
 
 
 class Model(nn.Module):
-    """The two networks that learn together."""
+    """The two networks that learn together. A subclass may name another class as `unet_class`."""
+
+    unet_class: type[UNet3D] = UNet3D
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.text_encoder = TextEncoder(TextConfig.from_dict(config.text_encoder))
-        self.unet = UNet3D(UNet3DConfig.from_dict(config.unet))
+        self.unet = self.unet_class(UNet3DConfig.from_dict(config.unet))
         if config.temporal_init:
             for module in self.unet.modules():
                 if isinstance(module, TemporalConv):
@@ -98,10 +100,10 @@ def clip_length(config: TrainConfig, step: int) -> int:
 class Trainer:
     """Model, optimizer and averages on one device (or one of several, through `accelerate`).
 
-    A subclass trains another network by naming it as `network`, which makes one with random weights.
+    A subclass may name another class as `model_class`.
     """
 
-    network: Callable[[TrainConfig], Model] = Model
+    model_class: type[Model] = Model
 
     def __init__(
         self, config: TrainConfig, films: Films, tokenizer: Tokenizer, out: Path, accelerator: Any = None
@@ -113,7 +115,7 @@ class Trainer:
         self.ranks: int = accelerator.num_processes if accelerator else 1
         alone = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = accelerator.device if accelerator else alone
-        self.model = self.network(config).to(self.device)
+        self.model = self.model_class(config).to(self.device)
         ends = ("unet.conv_in", "unet.conv_out")
         self.optimizer = Muon(groups_of(self.model, ends), betas=config.betas, weight_decay=config.weight_decay)
         self.schedule = NoiseSchedule.from_config(config.scheduler)
@@ -182,7 +184,7 @@ class Trainer:
 
     def averaged(self, decay: float) -> Model:
         """A copy of the model with one of the averages."""
-        model = self.network(self.config).to(self.device)
+        model = self.model_class(self.config).to(self.device)
         model.load_state_dict(self.averages[decay])
         return model.eval()
 
@@ -243,17 +245,17 @@ class Trainer:
             self.save()
 
 
-def warm_start(trainer: Trainer, directory: Path) -> None:
-    """Start from the networks of a model directory; optimizer and progress begin anew.
+def warm_start(trainer: Trainer, directory: Path, unet: bool = True) -> None:
+    """Start from the networks of a model directory, or from its text encoder alone; optimizer and progress begin anew.
 
     Raises WeightsError for files that are missing, damaged, or of another shape than the configuration's networks.
     """
     model = trainer.model
     files = {part: weights_file(directory / part, Path(name).stem) for part, name in FILES.items()}
     text = load_weights(lambda: TextEncoder(model.text_encoder.config), files["text_encoder"], rename=text_keys)
-    unet = load_weights(lambda: UNet3D(model.unet.config), files["unet"])
     model.text_encoder.load_state_dict(text.state_dict())
-    model.unet.load_state_dict(unet.state_dict())
+    if unet:
+        model.unet.load_state_dict(load_weights(lambda: UNet3D(model.unet.config), files["unet"]).state_dict())
     for average in trainer.averages.values():
         for name, value in trainer.model.state_dict().items():
             average[name].copy_(value)
