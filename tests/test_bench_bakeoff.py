@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.bakeoff import race
 from bench.bakeoff.race import CANDIDATES, config_of, model_of, operations_of, steps_of
 from bench.bakeoff.report import read, table
 
 from flickbook.diffusion.unet3d import UNet3D
+from flickbook.errors import RequestError
 
 
 @pytest.mark.parametrize("name", ["global", "transformer"])
@@ -38,6 +40,20 @@ def test_candidates_get_equal_operations() -> None:
         assert config.steps == steps
         assert steps * operations_of(candidate, config) == pytest.approx(2e13, rel=0.02)
     assert type(model_of(CANDIDATES["unet"])(config_of(CANDIDATES["unet"], 10)).unet) is UNet3D
+
+
+@pytest.mark.slow
+def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring before the training has ended is refused."""
+    monkeypatch.setattr(race, "_WORLD", {"core": 2})
+    candidate = CANDIDATES["transformer"]
+    operations = 3 * operations_of(candidate, config_of(candidate, 3))
+    with pytest.raises(RequestError, match="at step 0 of 3"):
+        race.measure(candidate, operations, tmp_path, 2)
+    race.train(candidate, operations, tmp_path, False)
+    found = race.measure(candidate, operations, tmp_path, 2)
+    assert found["steps"] == 3 and found["groups"]["core"]["all correct"]["total"] == 1
+    assert table(read(tmp_path, ("transformer",))).startswith("| | space-time transformer |")
 
 
 def test_the_table_has_a_column_for_each_measured_candidate(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from bench.bakeoff.networks import GlobalUNet, SpaceTimeTransformer
 from flickbook.catalogue import find
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
+from flickbook.hub.manifest import read_config
 from flickbook.learn import checkpoint
 from flickbook.learn.config import Stage, TrainConfig, read
 from flickbook.learn.evaluation.evaluate import evaluate
@@ -76,7 +77,9 @@ def config_of(candidate: Candidate, steps: int) -> TrainConfig:
     )
     more = {"refine": "whole", "latent_noise": _SMOOTH, "crop_steps": 0, "whole_steps": 1200, "lr": 1e-3}
     autoencoder = replace(config.autoencoder, **(more if candidate.smooth else {"refine": "none"}))
-    return replace(config, seed=9, world=_WORLD, first_film=30_000, stages=stages, autoencoder=autoencoder)
+    text = dict(read_config(find("builtin").path() / "text_encoder/config.json"))
+    config = replace(config, text_encoder=text, stages=stages, autoencoder=autoencoder)
+    return replace(config, seed=9, world=_WORLD, first_film=30_000)
 
 
 def operations_of(candidate: Candidate, config: TrainConfig) -> float:
