@@ -144,7 +144,7 @@ def measure(candidate: Candidate, operations: float, out: Path, prompts: int) ->
     model = model_of(candidate)(config).eval()
     model.load_state_dict(checkpoint.part(tensors, f"ema/{config.publish_decay}/"))
     networks = session.networks(model, session.tokenizer(), session.autoencoder())
-    found = evaluate(networks, prompts, out=place / "report", calibration=8)
+    found = evaluate(networks, prompts, out=place / "report", calibration=min(8, prompts))
     found |= {
         "candidate": candidate.name,
         "title": candidate.title,
