@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -82,14 +83,20 @@ def config_of(candidate: Candidate, steps: int) -> TrainConfig:
     return replace(config, seed=9, world=_WORLD, first_film=30_000)
 
 
-def operations_of(candidate: Candidate, config: TrainConfig) -> float:
-    """Mean floating-point operations of a step of this run."""
+@cache
+def _counter(candidate: Candidate) -> Throughput:
+    """Counts the operations of a candidate's steps, each kind of step once."""
+    config = config_of(candidate, 1)
     with torch.device("meta"):
         network = model_of(candidate)(config)
     unet = config.unet
     shape = (unet["in_channels"], unet["sample_size"], unet["sample_size"])
-    counted = Throughput(network, shape, config.max_length, torch.device("cpu"))
-    total = 0.0
+    return Throughput(network, shape, config.max_length, torch.device("cpu"))
+
+
+def operations_of(candidate: Candidate, config: TrainConfig) -> float:
+    """Mean floating-point operations of a step of this run."""
+    counted, total = _counter(candidate), 0.0
     for stage in config.stages:
         for frames, share in stage.frames.items():
             part = counted.operations(config.frames_per_step // frames, frames)
