@@ -80,7 +80,7 @@ def test_several_processes_train_together(clips: Path, tmp_path: Path) -> None:
     [
         (["--rank", "0"], "--rank 0: must be 1 to 1024"),
         (["--lr", "2"], "--lr 2.0: must be 1e-08 to 1"),
-        (["--precision", "int4"], "--precision int4: must be fp32, bf16 or fp16"),
+        (["--precision", "int4"], "--precision int4: must be auto, fp32, bf16 or fp16"),
         (["--model", "flux-schnell"], "cannot be trained"),
         (["--full", "--train-text-encoder"], "--train-text-encoder"),
     ],

@@ -61,7 +61,7 @@ SETTINGS: Mapping[str, Any] = {
     "caption_dropout": Annotated[
         float | None, typer.Option(help="Share of clips that are shown without their caption.", show_default="0")
     ],
-    "precision": Annotated[str | None, typer.Option(help="Precision: fp32, bf16 or fp16.", show_default="bf16")],
+    "precision": Annotated[str | None, typer.Option(help="Precision: auto, fp32, bf16 or fp16.", show_default="auto")],
     "optimizer": Annotated[
         str | None, typer.Option(help="Optimizer: adamw, or adamw8bit on a GPU.", show_default="adamw")
     ],

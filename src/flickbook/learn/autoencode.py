@@ -22,6 +22,7 @@ from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.learn import checkpoint
 from flickbook.learn.dataset import pixels, training_scenes
 from flickbook.learn.muon import Muon, groups_of
+from flickbook.learn.precision import autocast
 from flickbook.world.render import render
 from flickbook.world.scenes import Scene
 
@@ -125,7 +126,7 @@ class AutoencoderTrainer:
         noise = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             latents = self.network.encode(images).mean
             spread = latents.detach().float().std((0, 2, 3), keepdim=True) * self.config.latent_noise
             shaken = latents + spread * torch.randn(latents.shape, generator=noise).to(self.device)

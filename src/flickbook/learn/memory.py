@@ -19,7 +19,7 @@ GIB = 2**30
 
 def activations(network: nn.Module, forward: Callable[[nn.Module], Tensor]) -> int:
     """Bytes that `forward` keeps for the backward pass, counted on shapes alone. `forward` gets a copy of the network
-    on the meta device. Autocast to bfloat16 halves most of them, so this is an upper bound."""
+    on the meta device. Computing in bfloat16 halves most of them, so this is an upper bound."""
     shapes = copy.deepcopy(network).to("meta")
     weights = {parameter.untyped_storage()._cdata for parameter in shapes.parameters()}
     kept: dict[int, int] = {}

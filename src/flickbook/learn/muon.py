@@ -12,13 +12,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from flickbook.learn.precision import fastest
+
 #: Coefficients of the quintic iteration, chosen by its authors for the steepest start.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """(n, rows, columns) -> the nearest with singular values near 1, by Newton-Schulz iteration in bfloat16."""
-    x: Tensor = matrices.bfloat16()
+    """(n, rows, columns) -> the nearest with singular values near 1, by Newton-Schulz iteration."""
+    x: Tensor = matrices.to(fastest(matrices.device.type))
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

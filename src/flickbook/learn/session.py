@@ -36,6 +36,7 @@ from flickbook.learn import checkpoint, memory
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
 from flickbook.learn.config import TrainConfig, read
 from flickbook.learn.dataset import Films, sentences, training_scenes, write_shards
+from flickbook.learn.precision import autocast
 from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model, Trainer, warm_start
@@ -117,7 +118,7 @@ class Session:
         @torch.inference_mode()
         def encode(frames: Tensor) -> Tensor:
             frames = frames.to(self.device).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device):
                 return autoencoder.encode(frames).mean.float().cpu()
 
         directory = self.out / "films"

@@ -25,6 +25,7 @@ from flickbook.files import replace_whole, sha256
 from flickbook.hub.find import directory
 from flickbook.learn.autoencode import loss_of, psnr
 from flickbook.learn.dataset import pixels, training_scenes
+from flickbook.learn.precision import autocast
 from flickbook.resolution import resolve
 from flickbook.spec import Request, Step
 from flickbook.world.captions import captions
@@ -95,7 +96,7 @@ class SketchTrainer:
         rate = _RATE * min(1.0, (number + 1) / _WARMUP) * 0.5 * (1 + math.cos(math.pi * number / self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             drawn = self.network(latents)
         loss = loss_of(pixels(self.answers[chosen]), drawn.float())
         self.optimizer.zero_grad(set_to_none=True)

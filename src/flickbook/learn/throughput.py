@@ -14,14 +14,20 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from flickbook.learn.precision import fastest
+
 #: A product that is large enough to reach the full rate and small enough to stay in the caches.
 _ROWS, _WIDTH = 2048, 1024
 
 
-def matmul_rate(device: torch.device, rounds: int = 5) -> float:
-    """Floating-point operations a second of a (2048, 1024) x (1024, 1024) product in bfloat16, the best of `rounds`."""
-    left = torch.ones(_ROWS, _WIDTH, dtype=torch.bfloat16, device=device)
-    right = torch.ones(_WIDTH, _WIDTH, dtype=torch.bfloat16, device=device)
+def matmul_rate(device: torch.device, rounds: int = 5, dtype: torch.dtype | None = None) -> float:
+    """Floating-point operations a second of a (2048, 1024) x (1024, 1024) product, the best of `rounds`.
+
+    The product is computed in `dtype`; None: in the fastest precision of the device.
+    """
+    dtype = dtype or fastest(device.type)
+    left = torch.ones(_ROWS, _WIDTH, dtype=dtype, device=device)
+    right = torch.ones(_WIDTH, _WIDTH, dtype=dtype, device=device)
     torch.mm(left, right)  # the first product of a shape prepares its kernel
     best = float("inf")
     for _ in range(rounds):

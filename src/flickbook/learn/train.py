@@ -35,6 +35,7 @@ from flickbook.learn import checkpoint
 from flickbook.learn.config import TrainConfig
 from flickbook.learn.dataset import Films
 from flickbook.learn.muon import Muon, groups_of
+from flickbook.learn.precision import autocast
 from flickbook.learn.throughput import Throughput
 
 NOISE_BINS = 8
@@ -143,7 +144,7 @@ class Trainer:
             group["lr"] = rate
         target = self.schedule.velocity(x0, noise, t)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             predicted = self.wrapped(self.schedule.add_noise(x0, noise, t), t, ids)
         each = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
         loss = each.mean()

@@ -55,7 +55,7 @@ class Machine:
         shared |= {"device_name": place.device_name("cpu"), "gpu_total": 0, "gpu_free": 0}
         if platform.system() == "Darwin" and platform.machine() == "arm64":
             return cls(device="mps", bf16=False, **shared)
-        return cls(device="cpu", bf16=_knows_bf16(), **shared)
+        return cls(device="cpu", bf16=knows_bf16(), **shared)
 
     def to_dict(self) -> dict[str, Any]:
         """As a dictionary for JSON."""
@@ -111,7 +111,8 @@ def _torch_is_for_cpus() -> bool:
         return False
 
 
-def _knows_bf16() -> bool:
+def knows_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16, according to its flags."""
     try:
         flags = _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:

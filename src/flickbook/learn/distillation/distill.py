@@ -27,6 +27,7 @@ from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.learn import checkpoint
 from flickbook.learn.muon import Muon, groups_of
+from flickbook.learn.precision import autocast
 
 #: The steps of the teacher, and so of the first phase. A student has this number divided by a power of two.
 TEACHER_STEPS = 32
@@ -148,7 +149,7 @@ class Distiller:
         def output(x: Tensor, timestep: Tensor, chosen: Tensor) -> Tensor:
             context = films.context[chosen].to(device)
             fps = torch.full((len(x),), films.fps, device=device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device):
                 if guidance == 1:
                     return unet(x, timestep, context, fps).float()  # type: ignore[no-any-return]
                 both = torch.cat([films.negative.to(device).expand_as(context), context])

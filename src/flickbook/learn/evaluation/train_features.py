@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from flickbook.files import replace_whole
 from flickbook.learn.evaluation.features import FEATURES, HEADS, WEIGHTS, FilmNetwork, tensor, words_of
+from flickbook.learn.precision import autocast
 from flickbook.world.book.read import SIDE, small
 from flickbook.world.render import render
 from flickbook.world.scenes import FRAMES, Scene, sample
@@ -88,7 +89,7 @@ def train(network: FilmNetwork, films: np.ndarray, targets: np.ndarray, steps: i
         wanted = torch.from_numpy(targets[chosen])
         for group in optimizer.param_groups:
             group["lr"] = _RATE * min(1.0, (number + 1) / 40) * 0.5 * (1 + math.cos(math.pi * number / steps))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             logits = network.classify(tensor(films[chosen]))
         parts = [
             functional.cross_entropy(logits[name].float(), wanted[:, k], ignore_index=_IGNORED, reduction="sum")

@@ -10,7 +10,7 @@ from flickbook.catalogue import Model
 from flickbook.errors import RequestError
 
 SEED_LIMIT: Final = 2**32 - 1
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 #: Field -> the allowed range.
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "rank": (1, 1024),
@@ -46,7 +46,8 @@ class TuneConfig:
     `warmup` updates and falls to 0 along a cosine. `validation` is the share of the clips that is held out, and the
     training stops after `patience` evaluations on them without improvement (0: never). In each update `prior` examples
     more have prompts that the model knows, and the LoRA learns to leave their films as they are. `precision` is that of
-    the frozen weights and of the computation; trained weights are float32.
+    the computation, and on a GPU of the frozen weights too; trained weights are float32. `auto` is bf16 where the
+    device computes in it, else fp16 on a GPU and fp32 on a processor.
     """
 
     full: bool = False
@@ -64,7 +65,7 @@ class TuneConfig:
     validation: float = 0.1
     validate_every: int = 50
     patience: int = 6
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     optimizer: str = "adamw"
     gradient_checkpointing: bool = False
     offload: bool = False

@@ -14,7 +14,7 @@ from flickbook.learn import memory
 from flickbook.learn.throughput import matmul_rate
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
-from flickbook.learn.tuning.target import Batch, Condition, Target, autocast
+from flickbook.learn.tuning.target import Batch, Condition, Target, autocast, dtype_of
 
 #: The share of the rate of a large matrix product that an update reaches; training the built-in model reached 0.38.
 EFFICIENCY = 0.3
@@ -46,7 +46,7 @@ def cost(
     networks = [network for network in target.networks.values() if not config.offload]
     loaded = sum(each.nbytes for network in networks for each in network.parameters())
     state = _TRAINED * 4 * sum(each.numel() for each in parameters)
-    rate = matmul_rate(target.device) * EFFICIENCY
+    rate = matmul_rate(target.device, dtype=dtype_of(config, target.device)) * EFFICIENCY
     return Cost(
         memory.PROCESS + loaded + state + kept,
         memory.free(target.device, processes),

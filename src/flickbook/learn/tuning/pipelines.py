@@ -297,12 +297,13 @@ CLASSES: Final[dict[str, type[PipelineTarget]]] = {
 }
 
 
-def load(model: Model, directory: Path, dtype: str, device: torch.device) -> PipelineTarget:
+def load(model: Model, directory: Path, dtype: torch.dtype, device: torch.device) -> PipelineTarget:
     """Load a pipeline of one of `CLASSES`. Raises RequestError if it has two denoising networks, and WeightsError."""
-    family = PipelineFamily.load(Setup(model, directory, Placement(device="cpu", dtype=dtype)))  # type: ignore[arg-type]
+    placement = Placement(device="cpu", dtype=str(dtype).removeprefix("torch."))  # type: ignore[arg-type]
+    family = PipelineFamily.load(Setup(model, directory, placement))
     pipe = family.pipe
     if getattr(pipe, "transformer_2", None) is not None:
         limit = "has two denoising networks, and only models with one can be trained"
         raise RequestError("model", model.name, limit, "choose Wan 2.1, or Wan 2.2 5B")
     pipe.transformer.to(device)
-    return CLASSES[type(pipe).__name__](pipe, getattr(torch, dtype), device)
+    return CLASSES[type(pipe).__name__](pipe, dtype, device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flickbook.engine.memory.device import PRECISIONS
+from flickbook.learn import precision
 from flickbook.learn.tuning.config import TuneConfig
 
 #: The inputs of the denoising network that a caption decides, by name, without a batch dimension.
@@ -89,10 +90,17 @@ class Target(Protocol):
         """The loss of a batch; noise and noise levels are drawn from `source`, on the CPU."""
 
 
+def dtype_of(config: TuneConfig, device: torch.device) -> torch.dtype:
+    """The precision of a training's computation on a device."""
+    if config.precision != "auto":
+        return getattr(torch, PRECISIONS[config.precision])  # type: ignore[no-any-return]
+    dtype = precision.fastest(device.type)
+    return torch.float16 if device.type == "cuda" and dtype == torch.float32 else dtype
+
+
 def autocast(target: Target, config: TuneConfig) -> torch.autocast:
     """The precision of a training's computation, as a context manager."""
-    dtype = getattr(torch, PRECISIONS[config.precision])
-    return torch.autocast(target.device.type, dtype, enabled=dtype != torch.float32)
+    return precision.autocast(target.device, dtype_of(config, target.device))
 
 
 def batched(conditions: Sequence[Condition], device: torch.device) -> dict[str, Any]:

@@ -20,7 +20,6 @@ import torch
 
 from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
-from flickbook.engine.memory.device import PRECISIONS
 from flickbook.engine.pipelines.directory import class_of
 from flickbook.errors import Cancelled, MissingExtra, OutputError, RequestError
 from flickbook.files import replace_whole
@@ -36,7 +35,7 @@ from flickbook.learn.tuning.data.cache import Examples, build
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
 from flickbook.learn.tuning.prior import prior_prompts
 from flickbook.learn.tuning.publish import Source
-from flickbook.learn.tuning.target import Sampling, Target, autocast
+from flickbook.learn.tuning.target import Sampling, Target, autocast, dtype_of
 from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner
 from flickbook.learn.tuning.unet import UNetTarget
 from flickbook.media.clip import Clip
@@ -159,10 +158,10 @@ def _target(source: Source, config: TuneConfig, device: torch.device) -> Target:
     """The loaded model with a LoRA, or with all weights of its denoising network trainable."""
     target: Target
     torch.manual_seed(config.seed)
-    dtype = PRECISIONS[config.precision] if device.type == "cuda" else "float32"
+    dtype = dtype_of(config, device) if device.type == "cuda" else torch.float32
     home = torch.device("cpu") if config.offload else device
     if source.model.family == "unet":
-        networks = TextToVideo.load(source.directory, dtype=getattr(torch, dtype), device=home)
+        networks = TextToVideo.load(source.directory, dtype=dtype, device=home)
         target = UNetTarget(networks, source.model.condition_fps, config.train_text_encoder)
     elif config.train_text_encoder:
         limit = "only models of the 3D U-Net family train their text encoder"

@@ -1,7 +1,7 @@
 """Reads subject, action, place and light from a film of the picture book, without its prompt.
 
 A small convolutional network looks at the frames at 64 x 64 pixels and at the change from each frame to the next; its
-temporal layers mix neighbouring frames. `learn/recognise_book.py` trains it, and `read.safetensors` holds its weights
+temporal layers mix neighbouring frames. `learn/book/recognise.py` trains it, and `read.safetensors` holds its weights
 with the batch norms folded in. Each answer is a word or "unclear": the network has that class of its own, trained on
 films that show something else or two things at once, and a word below the margin of its head is unclear too.
 """

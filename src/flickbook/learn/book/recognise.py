@@ -1,4 +1,4 @@
-"""Teach the judge of the picture book: `python -m flickbook.learn.recognise_book FOLDER [--steps 1500]`.
+"""Teach the judge of the picture book: `python -m flickbook.learn.book.recognise FOLDER [--steps 1500]`.
 
 FOLDER keeps the rendered films as .npy files at 64 x 64 pixels: pages of seeds of their own, held-out pairs among them,
 pairs of pages that differ in one word, places without a subject, and films of the rest of the world. Most of the first
@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flickbook.files import replace_whole
-from flickbook.learn.corruptions import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of, mixed, nothing
+from flickbook.learn.book.corruptions import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of, mixed, nothing
+from flickbook.learn.precision import autocast
 from flickbook.world import book
 from flickbook.world.book.read import FEATURES, HEADS, LAYERS, WEIGHTS, small
 from flickbook.world.render import render
@@ -238,7 +239,7 @@ def train(
             shown, targets = spoiler(tensor(films), torch.from_numpy(labels), generator)
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (number + 1) / 60) * 0.5 * (1 + math.cos(math.pi * number / steps))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             logits = network(shown)
         parts = network.split(logits.float())
         loss = torch.stack(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from flickbook.learn import corruptions, recognise_book
-from flickbook.learn.corruptions import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of
-from flickbook.learn.recognise_book import Bank, Network, save, tensor, train
+from flickbook.learn.book import corruptions, recognise
+from flickbook.learn.book.corruptions import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of
+from flickbook.learn.book.recognise import Bank, Network, save, tensor, train
 from flickbook.world.book import read
 from flickbook.world.render import render
 from flickbook.world.scenes import sample
@@ -40,7 +40,7 @@ def test_disorder_makes_the_action_unclear_and_keeps_the_place() -> None:
 
 
 def test_mildly_spoiled_films_keep_their_words_and_their_look() -> None:
-    film = read.small(render(sample(recognise_book.SEEN, "book")))
+    film = read.small(render(sample(recognise.SEEN, "book")))
     films = tensor(np.repeat(film[None], 8, 0))
     labels = torch.from_numpy(np.tile(labels_of(RUN), (8, 1)))
     shown, targets = Spoiler(0.0)(films, labels, torch.Generator().manual_seed(0))
@@ -64,7 +64,7 @@ def test_what_is_trained_is_what_the_judge_computes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(read, "WEIGHTS", path)
     read._weights.cache_clear()
     try:
-        frames = render(sample(recognise_book.UNSEEN, "book"))
+        frames = render(sample(recognise.UNSEEN, "book"))
         with torch.inference_mode():
             expected = network(tensor(read.small(frames)[None]))[0].numpy()
         assert np.abs(read._logits(frames) - expected).max() < 0.02 * np.abs(expected).max() + 0.02
