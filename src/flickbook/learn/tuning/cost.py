@@ -78,15 +78,15 @@ def _update(
         batch = Batch(torch.empty(shape), conditions, [fps] * shape[0])
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             loss = target.losses(batch, torch.Generator()).each.mean()
+        forward = float(counter.get_total_flops())
         loss.backward()  # type: ignore[no-untyped-call]
-        if config.prior:  # a second pass, after the first: more time, and no more memory unless it is the larger one
-            known = [conditions[0]] * config.prior
-            batch = Batch(torch.empty(config.prior, *shape[1:]), known, [fps] * config.prior, preserve=True)
-            target.losses(batch, torch.Generator()).each.mean().backward()  # type: ignore[no-untyped-call]
     for network in target.networks.values():
         network.zero_grad(set_to_none=True)
-    larger = max(1.0, config.prior / shape[0])
-    return round(larger * sum(kept.values())), float(counter.get_total_flops())
+    both = float(counter.get_total_flops())
+    # An example of the prior has a second forward pass, without the LoRA. It runs after the clips: more time, and no
+    # more memory unless there are more examples than clips.
+    prior = config.prior / shape[0]
+    return round(max(1.0, prior) * sum(kept.values())), both + prior * (both + forward)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
