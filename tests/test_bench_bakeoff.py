@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bench.bakeoff.report import read, table
 
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
+from flickbook.learn import session
 
 
 @pytest.mark.parametrize("name", ["global", "transformer"])
@@ -40,6 +42,21 @@ def test_candidates_get_equal_operations() -> None:
         assert config.steps == steps
         assert steps * operations_of(candidate, config) == pytest.approx(2e13, rel=0.02)
     assert type(model_of(CANDIDATES["unet"])(config_of(CANDIDATES["unet"], 10)).unet) is UNet3D
+
+
+@pytest.mark.slow
+def test_latents_of_another_factor_have_an_autoencoder_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race, "_WORLD", {"core": 2})
+    monkeypatch.setattr(session, "_STATISTICS_FILMS", 1)
+    steps = {"crop_steps": 2, "whole_steps": 1, "world": {"core": 2}}
+    latents = replace(race.FACTOR_8, autoencoder=race.FACTOR_8.autoencoder | steps)
+    candidate = replace(CANDIDATES["factor-8"], latents=latents)
+    operations = 2 * operations_of(candidate, config_of(candidate, 2))
+    race.train(candidate, operations, tmp_path, False)
+    found = race.measure(candidate, operations, tmp_path, 1)
+    assert found["steps"] == 2 and (tmp_path / "factor-8" / "tokenizer" / "words.txt").exists()
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, replace
+import shutil
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import mean
@@ -33,8 +34,46 @@ from flickbook.learn.train import Model, Trainer, warm_start
 CONFIG = Path(flickbook.learn.__file__).with_name("builtin.toml")
 _WORLD = {"core": 2400, "pair": 1200, "several": 400, "digits": 900, "views": 1000, "book": 1600}
 _STILLS, _FILMS, _DECAY = 0.2, 0.5, 0.3
-#: Noise on the latents of the autoencoder that is regularised, as a share of each channel's spread.
-_SMOOTH = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """What a network learns to predict: how the autoencoder is trained, and what its latents change in the U-Net.
+
+    Candidates with the same latents share the films in the directory `place`.
+    """
+
+    place: str
+    autoencoder: dict[str, Any]
+    unet: dict[str, Any] = field(default_factory=dict)
+
+
+#: Those of the package.
+SHARED = Latents("shared", {"refine": "none"})
+#: The autoencoder of the package, trained further with more noise on its latents (a share of each channel's spread).
+SMOOTH = Latents("smooth", {"refine": "whole", "latent_noise": 0.3, "crop_steps": 0, "whole_steps": 1200, "lr": 1e-3})
+#: An autoencoder of factor 8, trained from nothing: twice as many numbers for each frame, in four times as many places.
+FACTOR_8 = Latents(
+    "factor-8",
+    {
+        "network": {
+            "down_block_types": ["DownEncoderBlock2D"] * 4,
+            "up_block_types": ["UpDecoderBlock2D"] * 4,
+            "block_out_channels": [16, 32, 64, 96],
+            "latent_channels": 4,
+        },
+        "crop_steps": 1500,
+        "whole_steps": 1000,
+    },
+    {
+        "sample_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "down_block_types": ["CrossAttnDownBlock3D"] * 3,
+        "up_block_types": ["CrossAttnUpBlock3D"] * 3,
+        "block_out_channels": [32, 64, 128],
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +83,7 @@ class Candidate:
     name: str
     title: str
     network: type[Any] = UNet3D
-    smooth: bool = False  # whether its autoencoder is trained further with more noise on the latents
+    latents: Latents = SHARED
 
 
 CANDIDATES = {
@@ -52,7 +91,8 @@ CANDIDATES = {
     for each in (
         Candidate("unet", "U-Net of the package"),
         Candidate("global", "U-Net with global branches", GlobalUNet),
-        Candidate("smooth", "U-Net, regularised latents", smooth=True),
+        Candidate("smooth", "U-Net, regularised latents", latents=SMOOTH),
+        Candidate("factor-8", "U-Net, latents of factor 8", latents=FACTOR_8),
         Candidate("transformer", "space-time transformer", SpaceTimeTransformer),
     )
 }
@@ -76,10 +116,12 @@ def config_of(candidate: Candidate, steps: int) -> TrainConfig:
         Stage("films", films, 1.2e-3, {1: 0.3, 4: 0.2, 16: 0.5}),
         Stage("decay", steps - stills - films, 1.2e-3, {1: 0.25, 4: 0.15, 16: 0.6}, 0.0),
     )
-    more = {"refine": "whole", "latent_noise": _SMOOTH, "crop_steps": 0, "whole_steps": 1200, "lr": 1e-3}
-    autoencoder = replace(config.autoencoder, **(more if candidate.smooth else {"refine": "none"}))
+    changes = candidate.latents.autoencoder
+    network = config.autoencoder.network | changes.get("network", {})
+    autoencoder = replace(config.autoencoder, **(changes | {"network": network}))
     text = dict(read_config(find("builtin").path() / "text_encoder/config.json"))
-    config = replace(config, text_encoder=text, stages=stages, autoencoder=autoencoder)
+    unet = config.unet | candidate.latents.unet
+    config = replace(config, unet=unet, text_encoder=text, stages=stages, autoencoder=autoencoder)
     return replace(config, seed=9, world=_WORLD, first_film=30_000)
 
 
@@ -110,10 +152,13 @@ def steps_of(candidate: Candidate, operations: float) -> int:
 
 
 def session_of(candidate: Candidate, config: TrainConfig, out: Path, accelerator: Any = None) -> Session:
-    """The films of all candidates with the autoencoder of the package are in one directory."""
-    place = out / ("smooth" if candidate.smooth else "shared")
+    """What turns prompts and films into tensors: the tokenizer of the package, an autoencoder, and the films."""
+    place, builtin = out / candidate.latents.place, find("builtin").path()
     place.mkdir(parents=True, exist_ok=True)
-    return Session(config, place, find("builtin").path(), accelerator)
+    if "network" not in candidate.latents.autoencoder:
+        return Session(config, place, builtin, accelerator)
+    shutil.copytree(builtin / "tokenizer", place / "tokenizer", dirs_exist_ok=True)
+    return Session(config, place, None, accelerator)
 
 
 def train(candidate: Candidate, operations: float, out: Path, accelerate: bool) -> None:

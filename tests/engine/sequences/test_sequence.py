@@ -173,11 +173,11 @@ def test_steps_are_reported_and_a_seed_is_repeatable() -> None:
 @pytest.mark.model
 @pytest.mark.parametrize("feedback", [pytest.param(0.0, marks=pytest.mark.slow), 0.7])
 def test_a_sequence_resumed_after_any_frame_is_the_same_film(tmp_path: Path, feedback: float) -> None:
-    plan = planned(frames_per=3, feedback=feedback)
+    plan = planned(feedback=feedback)
     whole = made(plan, directory=tmp_path / "whole")
     assert np.array_equal(whole.frames, made(plan).frames), "pictures on the disk change nothing"
     names = sorted(path.name for path in (tmp_path / "whole").glob("*.png"))
-    assert names == [f"{frame:05d}.png" for frame in range(6)] + (["key-01.png"] if feedback else [])
+    assert names == [f"{frame:05d}.png" for frame in range(4)] + (["key-01.png"] if feedback else [])
     for number in range(len(names) + 1):
         directory = tmp_path / f"stopped-{number}"
         directory.mkdir()

@@ -52,6 +52,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     found.shutdown()
 
 
+@pytest.mark.slow
 def test_a_job_survives_the_loss_of_its_machine(
     cluster: Any, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
