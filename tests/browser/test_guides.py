@@ -108,6 +108,10 @@ def test_a_model_says_what_it_needs(seen: Seen, dance: Path) -> None:
     choose(seen, "Tiny edges")
     seen.page.get_by_text("Control video, which this model needs").wait_for()
     seen.page.get_by_label("Prompt", exact=True).first.fill(FILM)
+    # The notes on the prompt, which a pause of the typist requests, must not ask for an estimate that is refused.
+    seen.page.evaluate(
+        "([prompt, model]) => document.querySelector('flickbook-notes').look(prompt, model)", [FILM, "tiny-edges"]
+    )
     seen.press("Make the film")
     seen.page.get_by_text("Control video: Tiny edges needs one; choose a file").wait_for()
     take(seen, "control_video", dance)

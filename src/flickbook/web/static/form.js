@@ -2,7 +2,7 @@
 
 import { ask, worded } from "./api.js";
 import { h, say } from "./draw.js";
-import { guided, guides } from "./guides.js";
+import { described, guided, guides } from "./guides.js";
 import { jobs } from "./jobs.js";
 
 const DRAFTS = 8;
@@ -233,8 +233,15 @@ class Notes extends HTMLElement {
     const request = JSON.stringify([prompt, model]);
     if (request === this.#latest) return;
     this.#latest = request;
-    const { notes } = prompt ? await ask("estimate", { json: { prompt, model } }).catch(() => ({})) : {};
-    if (request === this.#latest) this.textContent = (notes ?? []).join(". ");
+    const notes = prompt ? await this.#notes(prompt, model).catch(() => []) : [];
+    if (request === this.#latest) this.textContent = notes.join(". ");
+  }
+
+  /** The notes of an estimate. A model that needs a picture or a video has none: the estimate would be refused. */
+  async #notes(prompt, model) {
+    const found = await described(model);
+    if (found && (found.needs.length || !found.inputs.includes("text"))) return [];
+    return (await ask("estimate", { json: { prompt, model } })).notes ?? [];
   }
 }
 

@@ -116,6 +116,9 @@ class Gallery extends HTMLElement {
   }
 }
 
+/** Plays a film. A pause before the first frame is shown is no error. */
+const play = (film) => film.play().catch((error) => { if (error.name !== "AbortError") throw error; });
+
 /** One set of controls for films that play in step; the first film leads. */
 function together(films) {
   const [leader, ...others] = films;
@@ -126,15 +129,15 @@ function together(films) {
     for (const film of others) {
       const at = Math.min(leader.currentTime, film.duration || 0);
       if (now || Math.abs(film.currentTime - at) > 0.06) film.currentTime = at;
-      if (!leader.paused && film.paused && film.currentTime < film.duration - 0.01) film.play(); // it had ended earlier
+      if (!leader.paused && film.paused && film.currentTime < film.duration - 0.01) play(film); // it had ended earlier
     }
     where.value = (leader.currentTime / leader.duration) * 1000 || 0;
   };
   leader.addEventListener("timeupdate", () => follow(false));
-  leader.addEventListener("play", () => others.forEach((film) => film.play()));
+  leader.addEventListener("play", () => others.forEach(play));
   leader.addEventListener("pause", () => others.forEach((film) => film.pause()));
   leader.addEventListener("seeking", () => follow(true));
-  const press = h("button", { type: "button", class: "fb-button", onclick: () => (leader.paused ? leader.play() : leader.pause()) }, "Play or pause");
+  const press = h("button", { type: "button", class: "fb-button", onclick: () => (leader.paused ? play(leader) : leader.pause()) }, "Play or pause");
   return h("div", { class: "fb-actions" }, press, where);
 }
 

@@ -17,7 +17,15 @@ const KINDS = {
 const CONTROLS = [["", "drawn already: edges, depth or poses"], ["edges", "an ordinary film: follow its edges"]];
 
 let models = null;
-const model = async (name) => (await (models ??= ask("models"))).data.find((each) => each.name === name);
+
+/** Returns the description of a model. */
+export async function described(name) {
+  const found = await (models ??= ask("models")).catch((error) => {
+    models = null; // asked for again at the next call
+    throw error;
+  });
+  return found.data.find((each) => each.name === name);
+}
 
 /** The files of one kind, with a picture and a button for each. */
 class Guide {
@@ -75,12 +83,12 @@ class Guides extends HTMLElement {
     for (const name of Object.keys(KINDS)) this.#guides.set(name, new Guide(name));
     this.hidden = true;
     this.append(...[...this.#guides.values()].map((each) => each.element));
-    this.choose(this.getAttribute("model")).catch(() => { models = null; }); // asked for again with the next choice
+    this.choose(this.getAttribute("model")).catch(() => {}); // the next choice asks again
   }
 
   /** Shows the inputs of a model. */
   async choose(name) {
-    const found = await model(name);
+    const found = await described(name);
     this.#model = found ?? null;
     const accepts = found?.accepts ?? [];
     for (const [guide, each] of this.#guides) {
@@ -112,7 +120,7 @@ function placed({ file, place }) {
 /** Shows the inputs of the model that was selected in a form. */
 export function guided(what, name) {
   const found = document.querySelector(`flickbook-guides[for="${what}"]`);
-  found?.choose(name).catch(() => { models = null; });
+  found?.choose(name).catch(() => {});
 }
 
 /** The inputs of a form that guide its film. */
