@@ -1,15 +1,15 @@
 """Train a candidate with a given number of operations, and evaluate it with the prompts of all others.
 
 Every candidate begins with the text encoder of the built-in model and a denoising network of random weights, sees the
-same films and captions in the same order, and has the same optimizer and learning rates. Only the number of steps
-differs, so that the operations of the forward and backward passes (counted on shapes, `learn.throughput`) are equal.
+same films and captions in the same order, and has the same optimizer and learning rates. The number of steps differs,
+so that the operations of the forward and backward passes (counted on shapes, `learn.throughput`) are equal. Two
+candidates train an autoencoder too, which is not counted.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import shutil
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 import flickbook.learn
 from bench.bakeoff.networks import GlobalUNet, SpaceTimeTransformer
 from flickbook.catalogue import find
+from flickbook.diffusion.autoencoder import Autoencoder
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.hub.manifest import read_config
@@ -38,7 +39,7 @@ _STILLS, _FILMS, _DECAY = 0.2, 0.5, 0.3
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """What a network learns to predict: how the autoencoder is trained, and what its latents change in the U-Net.
+    """The latents that a network learns to predict: settings of the autoencoder, and of a U-Net for its latents.
 
     Candidates with the same latents share the films in the directory `place`.
     """
@@ -48,7 +49,7 @@ class Latents:
     unet: dict[str, Any] = field(default_factory=dict)
 
 
-#: Those of the package.
+#: The package's autoencoder, unchanged.
 SHARED = Latents("shared", {"refine": "none"})
 #: The autoencoder of the package, trained further with more noise on its latents (a share of each channel's spread).
 SMOOTH = Latents("smooth", {"refine": "whole", "latent_noise": 0.3, "crop_steps": 0, "whole_steps": 1200, "lr": 1e-3})
@@ -151,14 +152,23 @@ def steps_of(candidate: Candidate, operations: float) -> int:
     return round(operations / operations_of(candidate, config_of(candidate, 1000)))
 
 
+class _OwnAutoencoder(Session):
+    """A session that takes over the tokenizer of a published model, and trains an autoencoder from nothing."""
+
+    def autoencoder(self) -> Autoencoder:
+        init, self.init = self.init, None
+        try:
+            return super().autoencoder()
+        finally:
+            self.init = init
+
+
 def session_of(candidate: Candidate, config: TrainConfig, out: Path, accelerator: Any = None) -> Session:
-    """What turns prompts and films into tensors: the tokenizer of the package, an autoencoder, and the films."""
-    place, builtin = out / candidate.latents.place, find("builtin").path()
+    """The package's tokenizer, the autoencoder of the candidate's latents, and the films as these latents."""
+    place = out / candidate.latents.place
     place.mkdir(parents=True, exist_ok=True)
-    if "network" not in candidate.latents.autoencoder:
-        return Session(config, place, builtin, accelerator)
-    shutil.copytree(builtin / "tokenizer", place / "tokenizer", dirs_exist_ok=True)
-    return Session(config, place, None, accelerator)
+    kind = _OwnAutoencoder if "network" in candidate.latents.autoencoder else Session
+    return kind(config, place, find("builtin").path(), accelerator)
 
 
 def train(candidate: Candidate, operations: float, out: Path, accelerate: bool) -> None:

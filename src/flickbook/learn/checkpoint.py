@@ -53,11 +53,21 @@ def latest(directory: Path) -> Path | None:
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and values of a checkpoint, from its JSON file. Raises WeightsError if it is missing or damaged."""
     try:
-        return load_file(path.with_suffix(".safetensors")), json.loads(path.read_text(encoding="utf-8"))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            path, f"damaged ({error})", "delete this checkpoint, and the one before it is used"
-        ) from error
+        return load_file(path.with_suffix(".safetensors")), values(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def values(path: Path) -> dict[str, Any]:
+    """The values of a checkpoint alone, from its JSON file. Raises WeightsError if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(path, f"damaged ({error})", "delete this checkpoint, and the one before it is used")
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

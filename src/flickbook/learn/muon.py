@@ -19,7 +19,10 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """(n, rows, columns) -> the nearest with singular values near 1, by Newton-Schulz iteration."""
+    """(n, rows, columns) -> the nearest with singular values near 1, by Newton-Schulz iteration.
+
+    It computes in the fastest precision of the device.
+    """
     x: Tensor = matrices.to(fastest(matrices.device.type))
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x

@@ -18,6 +18,8 @@ from flickbook.learn.precision import fastest
 
 #: A product that is large enough to reach the full rate and small enough to stay in the caches.
 _ROWS, _WIDTH = 2048, 1024
+#: Seconds after which no further product is timed: a processor without instructions for a precision is slow.
+_PATIENCE = 2.0
 
 
 def matmul_rate(device: torch.device, rounds: int = 5, dtype: torch.dtype | None = None) -> float:
@@ -29,13 +31,15 @@ def matmul_rate(device: torch.device, rounds: int = 5, dtype: torch.dtype | None
     left = torch.ones(_ROWS, _WIDTH, dtype=dtype, device=device)
     right = torch.ones(_WIDTH, _WIDTH, dtype=dtype, device=device)
     torch.mm(left, right)  # the first product of a shape prepares its kernel
-    best = float("inf")
+    best, first = float("inf"), time.perf_counter()
     for _ in range(rounds):
         began = time.perf_counter()
         torch.mm(left, right)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)
+        if time.perf_counter() - first > _PATIENCE:
+            break
     return 2 * _ROWS * _WIDTH**2 / best
 
 

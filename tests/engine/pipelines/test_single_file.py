@@ -17,6 +17,7 @@ from tests.tiny.hunyuan import hy15
 from flickbook import catalogue
 from flickbook.catalogue import Model
 from flickbook.engine.films import films, forget, run_options_of
+from flickbook.engine.pipelines.single_file import transformer
 from flickbook.errors import WeightsError
 from flickbook.resolution import resolve
 
@@ -126,9 +127,13 @@ def test_the_film_is_that_of_the_same_weights_in_the_layout_of_diffusers(base: M
     other.save_pretrained(tmp_path / "whole" / "transformer")
     whole = CASE.model(tmp_path / "whole").model_copy(update={"name": "whole"})
     catalogue.add(whole)
-    made = film(replaced(base, tmp_path, published(other)), tmp_path)
-    assert np.array_equal(made, film(whole, tmp_path))
-    assert not np.array_equal(made, film(base, tmp_path))
+    model = replaced(base, tmp_path, published(other))
+    read = transformer(tmp_path / "few-steps" / "few.safetensors", base.path(), {"torch_dtype": torch.float32})
+    torch.testing.assert_close(read.state_dict(), other.state_dict(), atol=0, rtol=0)
+    made = film(model, tmp_path)
+    # Where a weight begins in its file decides the last bits of a product on some processors.
+    assert np.abs(made.astype(int) - film(whole, tmp_path)).max() <= 1
+    assert np.abs(made.astype(int) - film(base, tmp_path)).max() > 1
 
 
 def test_a_file_with_other_names_or_shapes_is_refused(base: Model, tmp_path: Path) -> None:

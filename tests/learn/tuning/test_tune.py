@@ -18,6 +18,7 @@ from flickbook.engine.lora.file import LoraFile
 from flickbook.errors import OutputError, RequestError
 from flickbook.files import sha256
 from flickbook.learn import memory
+from flickbook.learn.tuning.target import usual_precision
 from flickbook.learn.tuning.trainer import Tuner
 from flickbook.learn.tuning.tune import Hooks, Training, prepare, source_of, tune
 
@@ -69,6 +70,16 @@ def test_a_resumed_training_writes_the_same_bytes(training: Make) -> None:
     assert not (parts.output / LORA).exists()
     run(parts)
     assert sha256(whole.output / LORA) == sha256(parts.output / LORA)
+
+
+@pytest.mark.slow
+def test_a_resumed_training_keeps_its_precision(training: Make) -> None:
+    """Also on a machine where `auto` means another one."""
+    other = "fp32" if usual_precision(torch.device("cpu")) == "bf16" else "bf16"
+    run(training("ms", precision=other), updates=1)
+    again = training("ms")
+    assert run(again)[-1]["update"] == 4
+    assert json.loads((again.output / "report.json").read_text(encoding="utf-8"))["config"]["precision"] == other
 
 
 @pytest.mark.slow
@@ -202,7 +213,7 @@ def distance_from_the_model(training: Training, prompt: str) -> float:
 
 @pytest.mark.slow
 def test_samples_are_made_at_their_updates_also_of_half_precision_weights(training: Make) -> None:
-    lora = replace(training("ms", target_modules="all", iterations=5), sample_every=2)
+    lora = replace(training("ms", target_modules="all", iterations=5, precision="bf16"), sample_every=2)
     prepared = prepare(lora)
     prepared.target.model.unet.to(torch.bfloat16)  # type: ignore[attr-defined]
     for name, parameter in prepared.target.networks["unet"].named_parameters():

@@ -80,8 +80,7 @@ def transformer(path: Path, base: Path, how: Mapping[str, Any]) -> Any:
     with init_empty_weights():
         network = getattr(diffusers, kind).from_config(config)
     stored = checked(lambda: load_file(str(path)), path)
-    # Copies are aligned in memory as weights in diffusers' layout are; on some processors the last bits depend on it.
-    renamed = {name: part.to(how["torch_dtype"], copy=True) for name, part in _renamed(stored, _NAMES[kind], path)}
+    renamed = {name: part.to(how["torch_dtype"]) for name, part in _renamed(stored, _NAMES[kind], path)}
     checked(lambda: network.load_state_dict(renamed, assign=True), path)
     return network.eval()
 

@@ -1,4 +1,4 @@
 """Training of the judge of the picture book, `flickbook.world.book.read`.
 
-`recognise` trains it, and `corruptions` spoils the pages that it learns from.
+`recognise` trains the judge, and `corruptions` spoils the pages from which the judge learns.
 """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flickbook.engine.memory.device import PRECISIONS
 from flickbook.learn import precision
-from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.config import Precision, TuneConfig
 
 #: The inputs of the denoising network that a caption decides, by name, without a batch dimension.
 Condition = dict[str, Tensor]
@@ -90,12 +90,17 @@ class Target(Protocol):
         """The loss of a batch; noise and noise levels are drawn from `source`, on the CPU."""
 
 
+def usual_precision(device: torch.device) -> Precision:
+    """What `auto` means on a device: bf16 where it computes in bfloat16, else fp16 on a GPU and fp32 on a processor."""
+    if precision.fastest(device.type) == torch.bfloat16:
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "fp32"
+
+
 def dtype_of(config: TuneConfig, device: torch.device) -> torch.dtype:
     """The precision of a training's computation on a device."""
-    if config.precision != "auto":
-        return getattr(torch, PRECISIONS[config.precision])  # type: ignore[no-any-return]
-    dtype = precision.fastest(device.type)
-    return torch.float16 if device.type == "cuda" and dtype == torch.float32 else dtype
+    name = usual_precision(device) if config.precision == "auto" else config.precision
+    return getattr(torch, PRECISIONS[name])  # type: ignore[no-any-return]
 
 
 def autocast(target: Target, config: TuneConfig) -> torch.autocast:

@@ -35,7 +35,7 @@ from flickbook.learn.tuning.data.cache import Examples, build
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
 from flickbook.learn.tuning.prior import prior_prompts
 from flickbook.learn.tuning.publish import Source
-from flickbook.learn.tuning.target import Sampling, Target, autocast, dtype_of
+from flickbook.learn.tuning.target import Sampling, Target, autocast, dtype_of, usual_precision
 from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner
 from flickbook.learn.tuning.unet import UNetTarget
 from flickbook.media.clip import Clip
@@ -44,6 +44,7 @@ from flickbook.spec import Plan
 _LOSSES: Final = ("loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "prior_loss", "validation_loss")
 LOG_FIELDS: Final = ("step", "clips", *_LOSSES, "grad_norm", "lr", "seconds")
 _RECORD: Final = "tune.json"
+_CHECKPOINTS: Final = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def prepare(training: Training, on_file: Callable[[int, int], None] | None = Non
     plan = training.plan
     source = source_of(plan.model, training.model_dir)
     dataset = read(training.directory, on_file, only_inside=training.uploaded)
-    target = _target(source, training.config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    training = replace(training, config=_with_precision(training.config, training.output / _CHECKPOINTS, device))
+    target = _target(source, training.config, device)
     for name, value in (("width", plan.width), ("height", plan.height)):
         if value % target.multiple:
             near = max(1, round(value / target.multiple)) * target.multiple
@@ -144,6 +147,15 @@ def prepare(training: Training, on_file: Callable[[int, int], None] | None = Non
         fps=plan.fps,
     )
     return Prepared(training, source, dataset, target, groups)
+
+
+def _with_precision(config: TuneConfig, checkpoints: Path, device: torch.device) -> TuneConfig:
+    """The settings with a precision instead of `auto`. A training that has begun keeps its own, on any machine."""
+    if config.precision != "auto":
+        return config
+    newest = checkpoint.latest(checkpoints)
+    begun = checkpoint.values(newest)["config"].get("precision") if newest else None
+    return replace(config, precision=begun or usual_precision(device))
 
 
 def check_output(output: Path) -> None:
@@ -206,7 +218,7 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
     )
     prepared.dataset = replace(prepared.dataset, problems=tuple(problems))
     prepared.target.release()
-    tuner = Tuner(prepared.target, examples, config, out / "checkpoints", accelerator)
+    tuner = Tuner(prepared.target, examples, config, out / _CHECKPOINTS, accelerator)
     tuner.may_write = hooks.may_write
     newest = checkpoint.latest(tuner.out)
     if newest is not None:
