@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 #: Seconds.
-PATIENCE: Final = 180.0
+PATIENCE: Final = 600.0
 
 
 def until(event: Callable[[], Any], pause: float = 0.02) -> Any:

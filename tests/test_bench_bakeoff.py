@@ -45,32 +45,21 @@ def test_candidates_get_equal_operations() -> None:
 
 
 @pytest.mark.slow
-def test_latents_of_another_factor_have_an_autoencoder_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with an autoencoder of its own; measuring before the training has ended is refused."""
     monkeypatch.setattr(race, "_WORLD", {"core": 2})
     monkeypatch.setattr(session, "_STATISTICS_FILMS", 1)
     steps = {"crop_steps": 2, "whole_steps": 1, "world": {"core": 2}}
     latents = replace(race.FACTOR_8, autoencoder=race.FACTOR_8.autoencoder | steps)
     candidate = replace(CANDIDATES["factor-8"], latents=latents)
-    operations = 2 * operations_of(candidate, config_of(candidate, 2))
-    race.train(candidate, operations, tmp_path, False)
-    found = race.measure(candidate, operations, tmp_path, 1)
-    assert found["steps"] == 2 and (tmp_path / "factor-8" / "tokenizer" / "words.txt").exists()
-
-
-@pytest.mark.slow
-def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring before the training has ended is refused."""
-    monkeypatch.setattr(race, "_WORLD", {"core": 2})
-    candidate = CANDIDATES["transformer"]
     operations = 3 * operations_of(candidate, config_of(candidate, 3))
     with pytest.raises(RequestError, match="at step 0 of 3"):
         race.measure(candidate, operations, tmp_path, 2)
     race.train(candidate, operations, tmp_path, False)
     found = race.measure(candidate, operations, tmp_path, 2)
     assert found["steps"] == 3 and found["groups"]["core"]["all correct"]["total"] == 1
-    assert table(read(tmp_path, ("transformer",))).startswith("| | space-time transformer |")
+    assert (tmp_path / "factor-8" / "tokenizer" / "words.txt").exists()
+    assert table(read(tmp_path, ("factor-8",))).startswith("| | U-Net, latents of factor 8 |")
 
 
 def test_the_table_has_a_column_for_each_measured_candidate(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
+from tests.patience import PATIENCE
 
 import flickbook
 from flickbook.media.embedded import carried
@@ -39,6 +40,8 @@ ASKED = {
     "seed": 7,
     "draw_seed": False,
 }
+#: A busy machine may answer later than httpx waits by default.
+QUIET: dict[str, Any] = {"verbose": False, "analytics_enabled": False, "httpx_kwargs": {"timeout": PATIENCE}}
 
 
 def front() -> dict[str, Any]:
@@ -100,7 +103,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             address = re.search(r"http://127\.0\.0\.1:\d+", said)
             log.seek(0)
             assert address is not None, log.read()
-            client = Client(address[0], verbose=False, download_files=str(place / "films"), analytics_enabled=False)
+            client = Client(address[0], **QUIET, download_files=str(place / "films"))
             yield client
             client.close()
         finally:
@@ -140,7 +143,7 @@ def test_a_still_is_a_picture_and_a_seed_is_drawn(space: Client) -> None:
 @pytest.mark.model
 def test_a_film_that_was_stopped_leaves_the_place_free(space: Client) -> None:
     # A visitor of its own: a client that has cancelled may close the stream its own next film is told on.
-    with closing(Client(space.src, verbose=False, download_files=False, analytics_enabled=False)) as visitor:
+    with closing(Client(space.src, **QUIET, download_files=False)) as visitor:
         long = visitor.submit(**{**ASKED, "num_frames": 64, "num_inference_steps": 50}, api_name="/film")
         next(iter(long))
         assert long.cancel()

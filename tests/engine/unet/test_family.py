@@ -22,6 +22,7 @@ from flickbook.diffusion.text_to_video import noise
 from flickbook.engine.family import Setup
 from flickbook.engine.films import RunOptions, engine_of
 from flickbook.engine.generate import generate
+from flickbook.engine.memory.machine import knows_bf16
 from flickbook.engine.unet.family import UNetFamily
 from flickbook.media.metrics.similarity import psnr
 from flickbook.spec import Placement, Plan, Step
@@ -238,6 +239,7 @@ def test_half_precision_gives_nearly_the_same_film(plan: MakePlan) -> None:
 
 @pytest.mark.model
 @pytest.mark.slow
+@pytest.mark.skipif(not knows_bf16(), reason="this processor does not compute in bfloat16")
 def test_bfloat16_keeps_the_film_within_40_decibels() -> None:
     """What `--precision auto` may choose where a machine computes in it."""
     for prompt in ("a red circle moving left on a blue background", "shooting stars over hills"):
