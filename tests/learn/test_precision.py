@@ -9,8 +9,7 @@ import torch
 
 from flickbook.engine.memory import machine
 from flickbook.learn.precision import autocast, fastest
-from flickbook.learn.tuning.config import TuneConfig
-from flickbook.learn.tuning.target import dtype_of
+from flickbook.learn.tuning.target import usual_precision
 
 CPU = torch.device("cpu")
 
@@ -29,11 +28,10 @@ def test_a_processor_without_bfloat16_trains_in_float32(
     monkeypatch.setattr(machine, "knows_bf16", lambda: knows)
     with autocast(CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
-    assert dtype_of(TuneConfig(), CPU) == dtype
-    assert dtype_of(TuneConfig(precision="bf16"), CPU) == torch.bfloat16, "an explicit choice is kept"
+    assert usual_precision(CPU) == ("bf16" if knows else "fp32")
 
 
 def test_a_gpu_without_bfloat16_tunes_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     assert fastest("cuda") == torch.float32
-    assert dtype_of(TuneConfig(), torch.device("cuda")) == torch.float16
+    assert usual_precision(torch.device("cuda")) == "fp16"

@@ -113,7 +113,7 @@ def _torch_is_for_cpus() -> bool:
 
 def knows_bf16() -> bool:
     """Whether the processor has instructions for bfloat16, according to its flags. Without a list of flags (macOS,
-    Windows) the answer is no: float32 is never slow."""
+    Windows) the answer is no."""
     try:
         flags = _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -42,15 +42,18 @@ def cost(
     and the optimizer; seconds assume `EFFICIENCY` of this device's matrix-product rate.
     """
     clips = max(1, config.batch // processes)
+    kept, forward, both = _update(target, (clips, *shape), [condition] * clips, fps, config)
+    # The prior's examples run after the clips, so they need more memory only if they are more. Each has a second
+    # forward pass, without the LoRA.
     prior = config.prior // processes / clips
-    kept, operations = _update(target, (clips, *shape), [condition] * clips, fps, config, prior)
+    operations = both + prior * (both + forward)
     parameters = adapter.trained(target.networks).values()
     networks = [network for network in target.networks.values() if not config.offload]
     loaded = sum(each.nbytes for network in networks for each in network.parameters())
     state = _TRAINED * 4 * sum(each.numel() for each in parameters)
-    rate = matmul_rate(target.device, dtype=dtype_of(config, target.device)) * EFFICIENCY
+    rate = matmul_rate(target.device, dtype=dtype_of(config)) * EFFICIENCY
     return Cost(
-        memory.PROCESS + loaded + state + kept,
+        memory.PROCESS + loaded + state + round(max(1.0, prior) * kept),
         memory.free(target.device, processes),
         operations,
         operations * config.iterations / rate,
@@ -58,14 +61,9 @@ def cost(
 
 
 def _update(
-    target: Target,
-    shape: tuple[int, ...],
-    conditions: Sequence[Condition],
-    fps: float,
-    config: TuneConfig,
-    prior: float,
-) -> tuple[int, float]:
-    """Bytes kept for the backward pass, and floating-point operations, of one update with `prior` examples a clip."""
+    target: Target, shape: tuple[int, ...], conditions: Sequence[Condition], fps: float, config: TuneConfig
+) -> tuple[int, float, float]:
+    """Bytes kept for the backward pass of a batch, and operations of its forward pass and of both passes."""
     weights = {p.untyped_storage()._cdata for network in target.networks.values() for p in _tensors(network)}
     kept: dict[int, int] = {}
     held: list[Tensor] = []
@@ -89,10 +87,7 @@ def _update(
         loss.backward()  # type: ignore[no-untyped-call]
     for network in target.networks.values():
         network.zero_grad(set_to_none=True)
-    both = float(counter.get_total_flops())
-    # The prior's examples run after the clips, so they need more memory only if they are more. Each has a second
-    # forward pass, without the LoRA.
-    return round(max(1.0, prior) * sum(kept.values())), both + prior * (both + forward)
+    return sum(kept.values()), forward, float(counter.get_total_flops())
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -97,15 +97,14 @@ def usual_precision(device: torch.device) -> Precision:
     return "fp16" if device.type == "cuda" else "fp32"
 
 
-def dtype_of(config: TuneConfig, device: torch.device) -> torch.dtype:
-    """The precision of a training's computation on a device."""
-    name = usual_precision(device) if config.precision == "auto" else config.precision
-    return getattr(torch, PRECISIONS[name])  # type: ignore[no-any-return]
+def dtype_of(config: TuneConfig) -> torch.dtype:
+    """The precision of a training's computation; `tune.prepare` has replaced `auto`."""
+    return getattr(torch, PRECISIONS[config.precision])  # type: ignore[no-any-return]
 
 
 def autocast(target: Target, config: TuneConfig) -> torch.autocast:
     """The precision of a training's computation, as a context manager."""
-    return precision.autocast(target.device, dtype_of(config, target.device))
+    return precision.autocast(target.device, dtype_of(config))
 
 
 def batched(conditions: Sequence[Condition], device: torch.device) -> dict[str, Any]:

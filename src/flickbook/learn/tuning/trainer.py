@@ -23,7 +23,7 @@ from flickbook.learn.train import mean_row
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.data.cache import Example, Examples
-from flickbook.learn.tuning.target import Batch, Losses, Target, autocast, dtype_of
+from flickbook.learn.tuning.target import Batch, Losses, Target, autocast
 
 NOISE_BINS = 8
 #: A held-out loss that is larger than the lowest one by this factor is overfitting. Smaller differences say little: of
@@ -61,7 +61,7 @@ class Tuner:
             raise RequestError("batch", config.batch, limit, f"ask for {self.ranks}, or another number of processes")
         self.parameters = adapter.trained(target.networks)
         self.optimizer = _optimizer(list(self.parameters.values()), config, target.device)
-        half = target.device.type == "cuda" and dtype_of(config, target.device) == torch.float16
+        half = config.precision == "fp16" and target.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(target.device.type, enabled=half)
         self.best: dict[str, Tensor] = {}
         #: False once another process may write to `out`.

@@ -170,7 +170,7 @@ def _target(source: Source, config: TuneConfig, device: torch.device) -> Target:
     """The loaded model with a LoRA, or with all weights of its denoising network trainable."""
     target: Target
     torch.manual_seed(config.seed)
-    dtype = dtype_of(config, device) if device.type == "cuda" else torch.float32
+    dtype = dtype_of(config) if device.type == "cuda" else torch.float32
     home = torch.device("cpu") if config.offload else device
     if source.model.family == "unet":
         networks = TextToVideo.load(source.directory, dtype=dtype, device=home)
