@@ -52,8 +52,9 @@ def test_two_films_play_in_step(gallery: Seen) -> None:
     gallery.page.wait_for_function(
         "() => [...document.querySelectorAll('dialog video')].every((v) => v.readyState === 4)"
     )
-    # A film that is paused before its first frame is shown rejects the promise of play().
-    gallery.page.evaluate("const one = document.querySelector('dialog video'); one.play().catch(() => {}); one.pause()")
+    # The first film pauses as soon as it plays: the other one is paused before it plays, which rejects its promise.
+    first = gallery.page.locator("dialog video").first
+    first.evaluate("(film) => ['pause', 'play', 'pause'].forEach((name) => film.dispatchEvent(new Event(name)))")
     gallery.page.get_by_role("button", name="Play or pause").click()
     gallery.page.get_by_label("position in the films").fill("500")
     gap = """() => { const [one, other] = document.querySelectorAll("dialog video");
