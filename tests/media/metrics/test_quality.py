@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -48,8 +49,18 @@ MEANT = {
 }
 
 
+@cache
 def film(seed: int, group: str = "core") -> np.ndarray:
-    return render(sample(seed, group))
+    frames = render(sample(seed, group))
+    frames.flags.writeable = False
+    return frames
+
+
+@cache
+def clean_scores(seed: int, group: str) -> dict[str, float]:
+    """The scores of a clean film, which every fault is compared with."""
+    clean = film(seed, group)
+    return scores(clean, 8, seams=[len(clean) // 2])
 
 
 def ranked(fault: str, group: str, seeds: Sequence[int]) -> int:
@@ -58,8 +69,7 @@ def ranked(fault: str, group: str, seeds: Sequence[int]) -> int:
     for seed in seeds:
         clean = film(seed, group)
         spoilt = FAULTS[fault](clean, np.random.default_rng([7, seed]))
-        values = [scores(each, 8, seams=[len(each) // 2])[name] for each in (clean, spoilt)]
-        above += values[0] > values[1]
+        above += clean_scores(seed, group)[name] > scores(spoilt, 8, seams=[len(spoilt) // 2])[name]
     return above
 
 
