@@ -9,6 +9,9 @@ TESTFLAGS ?=
 override PROMPT := $(value PROMPT)
 export PROMPT
 
+# Tests and servers start processes by the hundred: compiled modules are kept, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt
