@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bench.bakeoff.report import read, table
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.learn import session
+from flickbook.learn.evaluation.evaluate import Settings
 
 
 @pytest.mark.parametrize("name", ["global", "transformer"])
@@ -49,6 +51,7 @@ def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: p
     """One with an autoencoder of its own; measuring before the training has ended is refused."""
     monkeypatch.setattr(race, "_WORLD", {"core": 2})
     monkeypatch.setattr(session, "_STATISTICS_FILMS", 1)
+    monkeypatch.setattr(race, "evaluate", partial(race.evaluate, settings=Settings(num_inference_steps=2)))
     steps = {"crop_steps": 2, "whole_steps": 1, "world": {"core": 2}}
     latents = replace(race.FACTOR_8, autoencoder=race.FACTOR_8.autoencoder | steps)
     candidate = replace(CANDIDATES["factor-8"], latents=latents)
