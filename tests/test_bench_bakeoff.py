@@ -49,6 +49,10 @@ def test_candidates_get_equal_operations() -> None:
 @pytest.mark.slow
 def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One with an autoencoder of its own; measuring before the training has ended is refused."""
+    usual = race.CONFIG.read_text(encoding="utf-8")
+    assert "frames_per_step = 128\n" in usual
+    monkeypatch.setattr(race, "CONFIG", tmp_path / "small.toml")
+    race.CONFIG.write_text(usual.replace("frames_per_step = 128\n", "frames_per_step = 16\n"), encoding="utf-8")
     monkeypatch.setattr(race, "_WORLD", {"core": 2})
     monkeypatch.setattr(session, "_STATISTICS_FILMS", 1)
     monkeypatch.setattr(race, "evaluate", partial(race.evaluate, settings=Settings(num_inference_steps=2)))
