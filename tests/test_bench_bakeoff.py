@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,8 @@ def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: p
     race.CONFIG.write_text(usual.replace("frames_per_step = 128\n", "frames_per_step = 16\n"), encoding="utf-8")
     monkeypatch.setattr(race, "_WORLD", {"core": 2})
     monkeypatch.setattr(session, "_STATISTICS_FILMS", 1)
-    monkeypatch.setattr(race, "evaluate", partial(race.evaluate, settings=Settings(num_inference_steps=2)))
+    quick, usually = {"settings": Settings(num_inference_steps=2), "calibration": 1}, race.evaluate
+    monkeypatch.setattr(race, "evaluate", lambda *given, **fields: usually(*given, **fields | quick))
     steps = {"crop_steps": 2, "whole_steps": 1, "world": {"core": 2}}
     latents = replace(race.FACTOR_8, autoencoder=race.FACTOR_8.autoencoder | steps)
     candidate = replace(CANDIDATES["factor-8"], latents=latents)
