@@ -15,6 +15,7 @@ from bench.bakeoff.report import read, table
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.learn import session
+from flickbook.learn.evaluation.evaluate import Settings
 
 
 @pytest.mark.parametrize("name", ["global", "transformer"])
@@ -47,8 +48,14 @@ def test_candidates_get_equal_operations() -> None:
 @pytest.mark.slow
 def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One with an autoencoder of its own; measuring before the training has ended is refused."""
+    usual = race.CONFIG.read_text(encoding="utf-8")
+    assert "frames_per_step = 128\n" in usual
+    monkeypatch.setattr(race, "CONFIG", tmp_path / "small.toml")
+    race.CONFIG.write_text(usual.replace("frames_per_step = 128\n", "frames_per_step = 16\n"), encoding="utf-8")
     monkeypatch.setattr(race, "_WORLD", {"core": 2})
     monkeypatch.setattr(session, "_STATISTICS_FILMS", 1)
+    quick, usually = {"settings": Settings(num_inference_steps=2), "calibration": 1}, race.evaluate
+    monkeypatch.setattr(race, "evaluate", lambda *given, **fields: usually(*given, **fields | quick))
     steps = {"crop_steps": 2, "whole_steps": 1, "world": {"core": 2}}
     latents = replace(race.FACTOR_8, autoencoder=race.FACTOR_8.autoencoder | steps)
     candidate = replace(CANDIDATES["factor-8"], latents=latents)

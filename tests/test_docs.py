@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from flickbook.cli.app import run
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+#: What runs elsewhere: the commands of a page in tests/cli/films/test_batch.py, the Python of a page in its notebook
+#: (tests/examples/test_how_it_works.py).
+COMMANDS_ELSEWHERE, PYTHON_ELSEWHERE = {"batches.md"}, {"how-it-works.md"}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -30,22 +35,25 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
+def having(language: str, elsewhere: set[str]) -> list[Path]:
+    return [page for page in PAGES if blocks(page, language) and page.name not in elsewhere]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")], ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_in_their_order(page: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", having("bash", COMMANDS_ELSEWHERE), ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_in_their_order(page: Path, work: Path) -> None:
+    """In this process: tests/test_readme.py runs commands as processes of their own."""
     for name, text in files(page):
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        (work / name).write_text(text, encoding="utf-8")
     for line in "".join(blocks(page, "bash")).splitlines():
         if line.startswith("flickbook "):
-            words = [sys.executable, "-m", *shlex.split(line)]
-            ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-            assert ran.returncode == 0, f"{line}: {ran.stderr}"
+            assert run(shlex.split(line)[1:]) == 0, line
         else:
             assert not line or line.startswith("#"), f"{line} is no command of ours"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", having("python", PYTHON_ELSEWHERE), ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     program = "\n".join(blocks(page, "python"))
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)

@@ -45,4 +45,4 @@ def test_the_commands_run_in_their_order(tmp_path: Path) -> None:
         )
         assert ran.returncode == 0, f"{command}: {ran.stderr}"
     assert {path.name for path in tmp_path.iterdir()} >= {"city.mp4", "city.mp4.json", "sunset.png", "steps.png"}
-    assert len(list((tmp_path / "outputs").glob("*.mp4"))) == 5
+    assert len(list((tmp_path / "outputs").glob("*.mp4"))) == 3

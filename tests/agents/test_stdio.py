@@ -120,7 +120,7 @@ def test_a_film_is_remade_edited_and_extended(tmp_path: Path) -> None:
 def test_a_job_survives_a_server_that_is_killed(tmp_path: Path) -> None:
     async def begun() -> str:
         async with over_stdio(tmp_path) as client:
-            (film,) = (await ask(client, "make_film", prompt=RED, num_frames=16, num_inference_steps=100))["films"]
+            (film,) = (await ask(client, "make_film", prompt=RED, num_frames=4, num_inference_steps=100))["films"]
             while film["state"] != "running" or film["progress"] < 0.1:
                 (film,) = (await ask(client, "wait_for_films", ids=[film["id"]], seconds=0.1))["films"]
                 assert film["state"] in ("queued", "running")
