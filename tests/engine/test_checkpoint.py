@@ -147,7 +147,7 @@ def test_a_film_stopped_at_any_step_resumes_to_the_same_frames(
 ) -> None:
     plans = [plan(scheduler=scheduler, num_inference_steps=5)]
     whole, _ = made(engine, plans)
-    for at in range(1, 6):
+    for at in (1, 3, 5):
         stopped(engine, plans, at, checkpointer=Checkpointer(path))
         checkpointer = Checkpointer(path)
         frames, steps = made(engine, plans, checkpointer=checkpointer)

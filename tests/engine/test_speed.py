@@ -51,6 +51,8 @@ def guarded(exact: list[Clip]) -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_balanced_skips_network_calls_and_looks_the_same(exact: list[Clip], guarded: Any) -> None:
+    """And an exact film after them is exact."""
+    forget()
     found = films("balanced")
     assert guarded(found)
     for clip in found:
@@ -59,12 +61,6 @@ def test_balanced_skips_network_calls_and_looks_the_same(exact: list[Clip], guar
         assert 8 <= int(note.split()[2]) <= 16 and note.endswith("of 25 steps were forecast")
     assert all("speed" not in note for clip in exact for note in (clip.run.notes if clip.run else []))
     assert found[0].recipe != exact[0].recipe
-
-
-@pytest.mark.slow
-def test_an_exact_film_after_a_balanced_one_is_exact(exact: list[Clip]) -> None:
-    forget()
-    generate(PROMPTS[0], seed=0, num_frames=8, speed="balanced")
     after = generate(PROMPTS[0], seed=0, num_frames=8)
     assert after.recipe is not None and after.recipe.placement.dtype == "float32"
     np.testing.assert_array_equal(after.frames, exact[0].frames)

@@ -85,8 +85,7 @@ def test_the_kept_latents_are_the_first_ones_of_the_new_film_to_the_bit(continue
 @pytest.mark.slow
 def test_other_latents_make_another_continuation(continued: Any) -> None:
     clip, planned = continued
-    longer, again = (next(films(*_listed(planned(clip.latents)))) for _ in range(2))
-    assert np.array_equal(longer.frames, again.frames)
+    longer = next(films(*_listed(planned(clip.latents))))
     other = next(films(*_listed(planned(None, seed=5))))
     elsewhere = next(films(*_listed(planned(other.latents))))
     assert not np.array_equal(longer.frames[-4:], elsewhere.frames[-4:])

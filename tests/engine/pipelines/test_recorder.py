@@ -49,13 +49,22 @@ def whole(plans: Sequence[Plan]) -> list[np.ndarray]:
     return [event.frames for event in engine.run(plans) if isinstance(event, Frames)]
 
 
-def resumed(plans: Sequence[Plan], stop: int, path: Path) -> tuple[list[np.ndarray], list[int], Checkpointer]:
-    """The films stopped after `stop` steps and continued by another engine, the steps that took, and its keeper."""
+def stopped(plans: Sequence[Plan], stop: int, path: Path) -> list[int]:
+    """Stop the films after `stop` steps, whether they are begun or continued; the steps that took."""
+    steps = list[int]()
     events = Engine(find(plans[0].model), Placement(batch=len(plans))).run(plans, checkpointer=Checkpointer(path))
     for event in events:
-        if isinstance(event, Step) and event.phase == "denoise" and event.index == stop:
-            break
+        if isinstance(event, Step) and event.phase == "denoise":
+            steps.append(event.index)
+            if event.index == stop:
+                break
     events.close()
+    return steps
+
+
+def resumed(plans: Sequence[Plan], stop: int, path: Path) -> tuple[list[np.ndarray], list[int], Checkpointer]:
+    """The films stopped after `stop` steps and continued by another engine, the steps that took, and its keeper."""
+    stopped(plans, stop, path)
     checkpointer = Checkpointer(path)
     made = list(Engine(find(plans[0].model), Placement(batch=len(plans))).run(plans, checkpointer=checkpointer))
     steps = [event.index for event in made if isinstance(event, Step) and event.phase == "denoise"]
@@ -68,9 +77,9 @@ def test_every_scheduler_is_resumed(saved: None, scheduler: str, tmp_path: Path)
     """Some draw noise in each step (lcm), others remember several of the network's answers (dpm++, unipc)."""
     plan = planned(SD15, "tiny-sd15", tmp_path, scheduler=scheduler, num_inference_steps=5)
     expected = whole([plan])
-    for stop in (2, 4):
-        frames, steps, _ = resumed([plan], stop, tmp_path / f"{stop}")
-        assert np.array_equal(frames[0], expected[0]) and steps == list(range(stop, 6))
+    assert stopped([plan], 2, tmp_path / "state") == [1, 2] and stopped([plan], 4, tmp_path / "state") == [2, 3, 4]
+    frames, steps, _ = resumed([plan], 4, tmp_path / "state")
+    assert np.array_equal(frames[0], expected[0]) and steps == [4, 5]
 
 
 def test_a_first_block_cache_is_resumed(saved: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

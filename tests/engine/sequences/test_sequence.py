@@ -102,7 +102,7 @@ def test_a_sequence_too_large_for_memory_is_refused_first(tmp_path: Path) -> Non
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.trial) for seed in (1, 2))])
 def test_a_sequence_is_more_coherent_than_separate_images(seed: int) -> None:
     plan = planned(frames_per=4, seed=seed, num_inference_steps=4)
     clip = made(plan)
@@ -147,8 +147,10 @@ def test_feedback_starts_from_the_previous_frame_with_matched_colours() -> None:
 @pytest.mark.slow
 @pytest.mark.model
 def test_feedback_keeps_colours_stable() -> None:
-    fields = {"num_inference_steps": 8, "frames_per": 12, "drift": 0.0}
-    free, fed = (made(planned([A], feedback=feedback, **fields)).frames for feedback in (0.0, 0.5))  # type: ignore[arg-type]
+    fields = {"num_inference_steps": 8, "drift": 0.0}
+    # Without feedback and drift every frame of one prompt is the same, so that two tell as much as twelve.
+    free = made(planned([A], frames_per=2, **fields)).frames  # type: ignore[arg-type]
+    fed = made(planned([A], frames_per=12, feedback=0.5, **fields)).frames  # type: ignore[arg-type]
     off = np.abs(fed.astype(float).mean((1, 2)) - free[0].mean((0, 1))).max(1)
     assert off.max() < 10, "levels of 255, after eleven pictures each over the one before"
     assert coherence(fed) > 0.95
@@ -178,7 +180,7 @@ def test_a_sequence_resumed_after_any_frame_is_the_same_film(tmp_path: Path, fee
     assert np.array_equal(whole.frames, made(plan).frames), "pictures on the disk change nothing"
     names = sorted(path.name for path in (tmp_path / "whole").glob("*.png"))
     assert names == [f"{frame:05d}.png" for frame in range(4)] + (["key-01.png"] if feedback else [])
-    for number in range(len(names) + 1):
+    for number in (0, 2, len(names) - 1, len(names)):
         directory = tmp_path / f"stopped-{number}"
         directory.mkdir()
         for name in ["sequence.json", *names[:number]]:

@@ -75,7 +75,12 @@ def test_interpolation_is_better_than_repeating_and_blending() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("group", "films", "over_blend", "over_repeat"), [("core", 54, 10, 13), ("views", 24, 6.5, 9.5)]
+    ("group", "films", "over_blend", "over_repeat"),
+    [
+        ("core", 18, 10, 13),
+        ("views", 8, 6.5, 9.5),
+        *(pytest.param(*each, marks=pytest.mark.trial) for each in (("core", 54, 10, 13), ("views", 24, 6.5, 9.5))),
+    ],
 )
 def test_interpolation_is_much_better_on_many_films(
     group: str, films: int, over_blend: float, over_repeat: float
