@@ -104,10 +104,10 @@ class Seen:
         """Unfold the other actions of the film on the stage."""
         self.page.locator(".fb-more > summary").filter(visible=True).first.click()
 
-    def steps(self, count: int) -> None:
-        """Ask for so many steps on the tab of films."""
-        box = self.page.get_by_label("number input for Steps").filter(visible=True)
-        box.fill(str(count))
+    def number(self, label: str, value: int) -> None:
+        """Set a number of the visible tab: "Steps", "Frames"."""
+        box = self.page.get_by_label(f"number input for {label}").filter(visible=True)
+        box.fill(str(value))
         box.press("Tab")
 
     def status(self, words: str) -> None:

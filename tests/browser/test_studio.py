@@ -17,13 +17,17 @@ from flickbook.spec import Request
 pytestmark = pytest.mark.slow
 VIDEO = "flickbook-stage video:visible"
 PREVIEW = "flickbook-stage img.fb-preview:visible"
+#: Steps of a film in whose middle something happens, and that is made to its end: the most there are, of few frames.
+LONG = 100
 
 
-def make(seen: Seen, prompt: str = FILM, steps: int = 25) -> str:
-    """Ask for a film; its id."""
+def make(seen: Seen, prompt: str = FILM, steps: int = 2, frames: int | None = 4) -> str:
+    """Ask for a film; its id. Without `frames`, nobody touches their number."""
     before = {job["id"] for job in jobs(seen.url)}
     seen.page.get_by_label("Prompt", exact=True).first.fill(prompt)
-    seen.steps(steps)
+    seen.number("Steps", steps)
+    if frames is not None:
+        seen.number("Frames", frames)
     seen.press("Make the film")
     seen.page.wait_for_function("() => /^[0-9]+ job/.test(document.querySelector('flickbook-line').textContent)")
     (new,) = {job["id"] for job in jobs(seen.url)} - before
@@ -45,7 +49,7 @@ def made(url: str, **fields: object) -> str:
 
 
 def test_a_film_emerges_and_plays(seen: Seen) -> None:
-    id = make(seen, steps=60)
+    id = make(seen, steps=LONG)
     first = seen.page.wait_for_selector(PREVIEW).get_attribute("src")
     seen.status("Denoising")
     seen.page.locator("flickbook-stage .fb-left:visible", has_text="left").wait_for()
@@ -59,22 +63,23 @@ def test_a_film_emerges_and_plays(seen: Seen) -> None:
     # The film itself comes by a link of the service's own.
     assert "/media/job_" in str(film.get_attribute("src")) and "signature=" in str(film.get_attribute("src"))
     assert film.evaluate("(video) => [video.videoWidth, video.videoHeight]") == [128, 128]
-    # What nobody touched is the model's and the format's own choice.
-    plan = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"]
-    usual = resolve(Request.of(prompt=FILM, num_inference_steps=60, seed=plan["seed"]))
-    assert plan == usual.model_dump(mode="json")
+    assert httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"]["num_frames"] == 4
 
 
 def test_a_film_is_stopped(seen: Seen) -> None:
-    id = make(seen, steps=100)
+    id = make(seen, steps=LONG, frames=None)
     seen.page.wait_for_selector(PREVIEW)
     seen.press("Cancel")
     seen.status("cancelled")
-    assert httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["state"] == "cancelled"
+    job = httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()
+    assert job["state"] == "cancelled"
+    # What nobody touched is the model's and the format's own choice.
+    usual = resolve(Request.of(prompt=FILM, num_inference_steps=LONG, seed=job["plan"]["seed"]))
+    assert job["plan"] == usual.model_dump(mode="json")
 
 
 def test_a_film_is_paused_and_resumed(seen: Seen) -> None:
-    id = make(seen, steps=60)
+    id = make(seen, steps=LONG)
     seen.page.wait_for_selector(PREVIEW)
     seen.press("Pause")
     seen.status("paused")
@@ -85,7 +90,7 @@ def test_a_film_is_paused_and_resumed(seen: Seen) -> None:
 
 
 def test_a_closed_tab_changes_nothing(browser: Browser, seen: Seen) -> None:
-    make(seen, steps=100)
+    make(seen, steps=LONG, frames=8)  # not over before the page is there again
     seen.page.wait_for_selector(PREVIEW)
     seen.page.close()
     again = Seen.at(browser.new_page(), seen.url)
@@ -96,7 +101,7 @@ def test_a_closed_tab_changes_nothing(browser: Browser, seen: Seen) -> None:
 
 
 def test_a_cut_line_is_told_and_mended(seen: Seen) -> None:
-    make(seen, steps=100)
+    make(seen, steps=LONG)
     seen.page.wait_for_selector(PREVIEW)
     seen.expected = ("ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED", "connection")
     seen.page.context.set_offline(True)
@@ -107,7 +112,8 @@ def test_a_cut_line_is_told_and_mended(seen: Seen) -> None:
 
 def test_drafts_are_chosen_and_finished(seen: Seen) -> None:
     seen.page.get_by_label("Prompt", exact=True).first.fill(FILM)
-    seen.steps(8)
+    seen.number("Steps", 8)
+    seen.number("Frames", 4)
     seen.press("Eight drafts")
     ready = seen.page.locator(".fb-draft:not([disabled])")
     seen.page.wait_for_function("() => document.querySelectorAll('.fb-draft:not([disabled])').length === 8")
@@ -174,16 +180,16 @@ def test_unknown_words_are_named_while_one_types_and_under_the_film(seen: Seen) 
     notes.get_by_text('did not learn "circl" (nearest: "circle")').wait_for()
     prompt.fill(FILM)
     notes.wait_for(state="hidden")
-    make(seen, "a red circl", steps=2)
+    make(seen, "a red circl")
     seen.page.locator("flickbook-stage .fb-notes:visible", has_text='did not learn "circl"').wait_for()
 
 
 def test_the_running_film_stays_on_the_stage_and_the_next_one_follows(seen: Seen) -> None:
     title = seen.page.locator("flickbook-stage .fb-title").filter(visible=True)
-    make(seen, "a red circle", steps=100)
+    make(seen, "a red circle", steps=LONG)
     seen.page.wait_for_selector(PREVIEW)
     seen.page.get_by_label("Prompt", exact=True).first.fill("a blue square")
-    seen.steps(2)
+    seen.number("Steps", 2)
     seen.press("Make the film")
     seen.page.locator("flickbook-queue li:visible", has_text="a blue square").wait_for()
     assert title.inner_text() == "a red circle"
@@ -257,7 +263,7 @@ def test_a_sound_file_is_under_the_film(seen: Seen, tmp_path: Path) -> None:
     form.locator("flickbook-sound input").set_input_files(tone)
     form.locator("flickbook-sound audio").wait_for()
     assert form.get_by_text("tone.wav").is_visible()
-    make(seen, steps=4)
+    make(seen, frames=None)
     seen.page.wait_for_selector(VIDEO)
     job = jobs(seen.url)[0]
     assert len(job["plan"]["audio"]) == 64 and "audio_fit" not in job["plan"]

@@ -51,7 +51,8 @@ def test_clips_are_checked_and_trained_and_the_lora_is_used(seen: Seen, tmp_path
     seen.press("Use it")
     film = seen.page.get_by_role("tabpanel").filter(visible=True)
     expect(film.get_by_label("LoRAs")).to_have_value("zigzag")
-    seen.steps(2)
+    seen.number("Steps", 2)
+    seen.number("Frames", 4)
     seen.press("Make the film")
     for words in ("^[0-9]+ job", "^queue empty$"):
         seen.page.wait_for_function(f"() => /{words}/.test(document.querySelector('flickbook-line').textContent)")

@@ -77,7 +77,7 @@ def test_escape_cancels(display: str, backend: Backend) -> None:
 @pytest.mark.parametrize("way", ["key", "signal", "killed"])
 def test_closed_during_a_run_it_goes_on_at_the_next_start(way: str, display: str, backend: Backend) -> None:
     with shown(display) as screen:
-        ask(screen, 16, 40)
+        ask(screen, 4, 100)
         until(lambda: under_way(backend))
         if way == "key":
             screen.press("ctrl+w")

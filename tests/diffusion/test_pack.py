@@ -133,3 +133,16 @@ def test_packing_holds_little_more_than_the_weights() -> None:
     """
     found = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
     assert float(found.stdout) < 1.4
+
+
+def test_a_convolution_is_packed_once_for_the_size_of_its_input_and_computes_the_same_bits() -> None:
+    plain, sides = torch.nn.Conv2d(64, 64, 3, padding=1), (4, 32, 32, 4)
+    packed, weights = PackedConv(plain), []
+    with torch.inference_mode():
+        for side in sides:
+            x = torch.randn(2, 64, side, side).to(memory_format=torch.channels_last)
+            found = packed(x)
+            weights.append(packed.weight)
+            assert torch.equal(found, PackedConv(plain)(x)), "the size before it decides"
+            torch.testing.assert_close(found, plain(x), atol=1e-4, rtol=1e-4)
+    assert [weights[i] is weights[i - 1] for i in (1, 2, 3)] == [False, True, False]
