@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +20,35 @@ from flickbook.engine.lora.file import LoraFile
 from flickbook.errors import OutputError, RequestError
 from flickbook.files import sha256
 from flickbook.learn import memory
-from flickbook.learn.tuning.target import usual_precision
+from flickbook.learn.tuning import cost
+from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.target import Target, usual_precision
 from flickbook.learn.tuning.trainer import Tuner
 from flickbook.learn.tuning.tune import Hooks, Training, prepare, source_of, tune
 
 LORA = "pytorch_lora_weights.safetensors"
+
+
+_COSTS: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _known_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update of equal networks on equal shapes is counted once for all tests: test_cost.py is about the counting."""
+    counted = cost._update
+
+    def update(target: Target, shape: Sequence[int], conditions: Sequence[Any], fps: float, config: TuneConfig) -> Any:
+        networks = [
+            (part, name, tuple(each.shape), each.dtype, each.requires_grad)
+            for part, network in target.networks.items()
+            for name, each in network.named_parameters()
+        ]
+        key = repr((networks, tuple(shape), len(conditions), replace(config, iterations=1, lr=1.0)))
+        if key not in _COSTS:
+            _COSTS[key] = counted(target, tuple(shape), conditions, fps, config)
+        return _COSTS[key]
+
+    monkeypatch.setattr(cost, "_update", update)
 
 
 def run(training: Training, updates: int | None = None) -> list[dict[str, float]]:
@@ -186,10 +212,10 @@ def test_prior_examples_start_at_no_loss_and_teach_the_lora_to_leave_known_films
 ) -> None:
     known = tmp_path / "known.txt"
     known.write_text("a cat\na dog\n", encoding="utf-8")
-    kept = replace(training("ms", "kept", prior=2, iterations=12, lr=0.05, precision="fp32"), prior_prompts=known)
+    kept = replace(training("ms", "kept", prior=2, iterations=6, lr=0.05, precision="fp32"), prior_prompts=known)
     rows = run(replace(kept, sample_every=1))
     assert rows[0]["prior_loss"] == 0 < rows[-1]["prior_loss"]
-    lost = replace(training("ms", "lost", iterations=12, lr=0.05, precision="fp32"), prior_prompts=known)
+    lost = replace(training("ms", "lost", iterations=6, lr=0.05, precision="fp32"), prior_prompts=known)
     run(lost)
     moved = [distance_from_the_model(each, "a cat") for each in (kept, lost)]
     assert moved[0] < moved[1]
