@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from flickbook.learn import memory
-from flickbook.learn.throughput import matmul_rate
+from flickbook.learn.throughput import Operations, matmul_rate
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.target import Batch, Condition, Target, autocast, dtype_of
@@ -79,7 +76,7 @@ def _update(
 
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
-        _Operations() as counter,
+        Operations() as counter,
         autocast(target, config),
     ):
         batch = Batch(torch.empty(shape), conditions, [fps] * shape[0])
@@ -90,25 +87,6 @@ def _update(
     for network in target.networks.values():
         network.zero_grad(set_to_none=True)
     return sum(kept.values()), forward, counter.total
-
-
-class _Operations(TorchDispatchMode):
-    """Counts operations in `total`, as torch's own FlopCounterMode does, which takes a quarter longer because it also
-    keeps a count for each module.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0.0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
-        operations: Callable[..., Any] | None = flop_registry.get(func._overloadpacket)
-        if operations is not None:
-            self.total += operations(*args, **(kwargs or {}), out_val=found)
-        return found
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
