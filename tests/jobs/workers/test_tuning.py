@@ -20,14 +20,14 @@ CLIPS = Path(__file__).parents[3] / "examples" / "clips"
 
 
 def queued(backend: Backend, tmp_path: Path) -> Job:
-    """A training of 12 updates on 2 clips, in the queue and claimed."""
+    """A training of 20 updates on 2 clips, in the queue and claimed."""
     clips = tmp_path / "clips"
     if not clips.exists():
         clips.mkdir()
         for name in ("000.mp4", "000.txt", "001.mp4", "001.txt"):
             (clips / name).write_bytes((CLIPS / name).read_bytes())
     request = Request.of(prompt="a red circle", num_frames=3, num_inference_steps=1, seed=1)
-    config = {"iterations": 12, "batch": 1, "rank": 2, "lr": 2e-3, "validation": 0.0, "warmup": 1}
+    config = {"iterations": 20, "batch": 1, "rank": 2, "lr": 2e-3, "validation": 0.0, "warmup": 1}
     how = {"clips": str(clips), "name": "zigzag", "config": config, "sample_every": 0}
     (kept,) = backend.ask(backend.queue.submit([tuning(resolve(request), request, how)]))
     return claimed(backend, kept.id)
