@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.learn import progress
 from flickbook.learn.dataset import EVALUATION_SEEDS
 from flickbook.learn.progress import Adherence
 from flickbook.learn.train import Trainer
@@ -24,8 +25,11 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def watch(trainer: Make, published: Path, tmp_path: Path) -> Callable[[], Adherence]:
-    """A watch over a fresh trainer that looks every four steps, at one object and one view instead of 32 films."""
+def watch(trainer: Make, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Adherence]:
+    """A watch over a fresh trainer that looks every four steps, at one object and one view instead of 32 films, made
+    in two steps: networks drawn by lot make no better ones.
+    """
+    monkeypatch.setattr(progress, "_STEPS", 2)
 
     def make() -> Adherence:
         found = Adherence(trainer(tmp_path), TextToVideo.load(published), every=4)

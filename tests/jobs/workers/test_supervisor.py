@@ -12,16 +12,20 @@ from pathlib import Path
 import pytest
 from tests.contract.cases import CASES
 from tests.contract.matrix import ready, request_of
+from tests.jobs import held_worker
 from tests.jobs.conftest import Moving, Small
 from tests.patience import until
 
+import flickbook
 from flickbook.engine.films import films
 from flickbook.engine.sequences import sequence
-from flickbook.jobs.artifacts import CHECKPOINT
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.create import ordered
 from flickbook.jobs.workers.supervisor import Supervisor
 from flickbook.store.base import DONE, Job
+
+SOURCE, ROOT = Path(flickbook.__file__).parents[1], Path(__file__).parents[3]
+QUICK = ["--lease", "3", "--beat", "0.5"]
 
 
 def state(backend: Backend, job: Job) -> str:
@@ -30,6 +34,12 @@ def state(backend: Backend, job: Job) -> str:
 
 def reached(backend: Backend, job: Job, share: float) -> bool:
     return state(backend, job) == "running" and backend.artifacts.progress(job.id).get("fraction", 0) >= share
+
+
+def held(backend: Backend, job: Job, step: int) -> bool:
+    """Whether a held worker has computed so many steps of a job, and waits."""
+    progress = backend.artifacts.progress(job.id)
+    return (progress.get("phase"), progress.get("index")) == ("denoise", step)
 
 
 def frames_of(job: Job) -> str:
@@ -47,7 +57,18 @@ def made(backend: Backend, job: Job) -> str:
 @pytest.fixture
 def supervisor(tmp_path: Path, backend: Backend) -> Iterator[Supervisor]:
     """One worker process on the desk's store, with a short lease."""
-    found = Supervisor(f"sqlite:///{tmp_path}/jobs.db", tmp_path / "jobs", 1, ["--lease", "3", "--beat", "0.5"])
+    found = Supervisor(f"sqlite:///{tmp_path}/jobs.db", tmp_path / "jobs", 1, QUICK)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def holding(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    """The same, with a worker that stops after the third step of its first attempt at a job."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SOURCE), str(ROOT))))
+    words = [*QUICK, "--hold", "3"]
+    found = Supervisor(f"sqlite:///{tmp_path}/jobs.db", tmp_path / "jobs", 1, words, module=held_worker.MODULE)
     found.start()
     yield found
     found.stop()
@@ -55,15 +76,17 @@ def supervisor(tmp_path: Path, backend: Backend) -> Iterator[Supervisor]:
 
 @pytest.mark.slow
 def test_the_film_of_a_killed_worker_resumes_to_the_same_pixels(
-    backend: Backend, small: Small, supervisor: Supervisor
+    backend: Backend, small: Small, holding: Supervisor
 ) -> None:
-    (job,) = backend.ask(backend.queue.submit([small(num_frames=8, num_inference_steps=40)]))
-    until(lambda: reached(backend, job, 0.3))
-    (process,) = supervisor.processes
+    (job,) = backend.ask(backend.queue.submit([small(num_inference_steps=6)]))
+    until(lambda: held(backend, job, 3))
+    (process,) = holding.processes
     os.kill(process, signal.SIGKILL)
     until(lambda: state(backend, job) in DONE)
     found = backend.ask(backend.queue.job(job.id))
     assert (found.state, found.attempt) == ("completed", 2)
+    assert found.result is not None and found.result.sidecar.run is not None
+    assert any("resumed from step 3 of 6" in note for note in found.result.sidecar.run.notes)
     assert made(backend, job) == frames_of(job)
     assert "killed by SIGKILL" in backend.artifacts.read_log(job.id)
     assert sorted(path.name for path in backend.artifacts.of(job.id).glob("film-*")) == [
@@ -75,32 +98,32 @@ def test_the_film_of_a_killed_worker_resumes_to_the_same_pixels(
 
 @pytest.mark.slow
 def test_the_pipeline_film_of_a_killed_worker_is_resumed(
-    backend: Backend, supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, holding: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tiny Wan of diffusers: its worker is killed while it denoises, and the next one continues after that step."""
     case = next(case for case in CASES if case.build == "wan")
     with ready(case) as model:
-        # The first checkpoint is written after a second: a short film of a tiny network would be finished before.
-        request = request_of(case, model, "text", tmp_path, num_inference_steps=50, num_frames=97)
+        request = request_of(case, model, "text", tmp_path, num_inference_steps=6)
         (job,) = backend.ask(backend.queue.submit([ordered(request)]))
-        until(lambda: any(backend.artifacts.root.rglob(CHECKPOINT)))
-        (process,) = supervisor.processes
+        until(lambda: held(backend, job, 3))
+        (process,) = holding.processes
         os.kill(process, signal.SIGKILL)
         until(lambda: state(backend, job) in DONE)
         found = backend.ask(backend.queue.job(job.id))
         assert (found.state, found.attempt) == ("completed", 2), found.error
         assert found.result is not None and found.result.sidecar.run is not None
-        assert any("resumed from step" in note for note in found.result.sidecar.run.notes)
+        assert any("resumed from step 3 of 6" in note for note in found.result.sidecar.run.notes)
         assert made(backend, job) == frames_of(job)
 
 
 @pytest.mark.slow
 def test_the_sequence_of_a_killed_worker_resumes_to_the_same_pixels(
-    backend: Backend, moving: Moving, supervisor: Supervisor
+    backend: Backend, moving: Moving, holding: Supervisor
 ) -> None:
-    (job,) = backend.ask(backend.queue.submit([moving(frames_per=8, num_inference_steps=4)]))
-    until(lambda: (backend.artifacts.pictures(job.id) / "00002.png").exists())
-    (process,) = supervisor.processes
+    (job,) = backend.ask(backend.queue.submit([moving(frames_per=2)]))
+    until(lambda: held(backend, job, 3))
+    assert [path.name for path in sorted(backend.artifacts.pictures(job.id).glob("0*.png"))][-1] == "00002.png"
+    (process,) = holding.processes
     os.kill(process, signal.SIGKILL)
     until(lambda: state(backend, job) in DONE)
     found = backend.ask(backend.queue.job(job.id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.loras import adapter, write
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.errors import ModelNotFound, WeightsError
 from flickbook.learn.dataset import EVALUATION_SEEDS
+from flickbook.learn.evaluation import evaluate as evaluation
 from flickbook.learn.evaluation.evaluate import (
     GROUPS,
     Settings,
@@ -172,7 +174,11 @@ def test_what_is_no_model_is_refused(
 
 
 @pytest.mark.slow
-def test_a_lora_changes_the_films_that_are_measured(published: Path, networks: TextToVideo, tmp_path: Path) -> None:
+def test_a_lora_changes_the_films_that_are_measured(
+    published: Path, networks: TextToVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "Settings", partial(Settings, num_inference_steps=2))
+    monkeypatch.setattr(evaluation, "_FEWEST", 1)
     torch.manual_seed(1)
     file = write(tmp_path / "tuned.safetensors", adapter(networks.unet), "diffusers")
     plain, tuned = main(str(published), 1), main(str(published), 1, loras=[f"{file}:0.5"])

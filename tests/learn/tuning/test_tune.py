@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +20,35 @@ from flickbook.engine.lora.file import LoraFile
 from flickbook.errors import OutputError, RequestError
 from flickbook.files import sha256
 from flickbook.learn import memory
-from flickbook.learn.tuning.target import usual_precision
+from flickbook.learn.tuning import cost
+from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.target import Target, usual_precision
 from flickbook.learn.tuning.trainer import Tuner
 from flickbook.learn.tuning.tune import Hooks, Training, prepare, source_of, tune
 
 LORA = "pytorch_lora_weights.safetensors"
+
+
+_COSTS: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _known_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update of equal networks on equal shapes is counted once for all tests: test_cost.py is about the counting."""
+    counted = cost._update
+
+    def update(target: Target, shape: Sequence[int], conditions: Sequence[Any], fps: float, config: TuneConfig) -> Any:
+        networks = [
+            (part, name, tuple(each.shape), each.dtype, each.requires_grad)
+            for part, network in target.networks.items()
+            for name, each in network.named_parameters()
+        ]
+        key = repr((networks, tuple(shape), len(conditions), replace(config, iterations=1, lr=1.0)))
+        if key not in _COSTS:
+            _COSTS[key] = counted(target, tuple(shape), conditions, fps, config)
+        return _COSTS[key]
+
+    monkeypatch.setattr(cost, "_update", update)
 
 
 def run(training: Training, updates: int | None = None) -> list[dict[str, float]]:
