@@ -45,13 +45,13 @@ def matmul_rate(device: torch.device, rounds: int = 5, dtype: torch.dtype | None
     return 2 * _ROWS * _WIDTH**2 / best
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations in `total`, as torch's own FlopCounterMode does, which takes a quarter longer because it also
     keeps a count for each module.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0.0
 
     def __torch_dispatch__(
