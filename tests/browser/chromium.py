@@ -106,7 +106,8 @@ class Seen:
 
     def number(self, label: str, value: int) -> None:
         """Set a number of the visible tab: "Steps", "Frames"."""
-        box = self.page.get_by_label(f"number input for {label}").filter(visible=True)
+        # A label may end with what the number means: "Frames (2.0 s)".
+        box = self.page.get_by_label(re.compile(rf"^number input for {label}( \(|$)")).filter(visible=True)
         box.fill(str(value))
         box.press("Tab")
 
