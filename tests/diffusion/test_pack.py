@@ -126,9 +126,10 @@ def test_packing_holds_little_more_than_the_weights() -> None:
         with torch.no_grad():
             nn.Linear(2, 2)(torch.ones(2, 2))
             before = own()
-            network = nn.Sequential(*(nn.Conv2d(384, 384, 3) for _ in range(64)))
+            network = nn.Sequential(*(nn.Conv2d(384, 384, 3, padding=1) for _ in range(64)))
             held = own() - before
             pack(network)
+            network(torch.ones(2, 384, 8, 8))
             print((own() - before) / held)
     """
     found = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
@@ -136,13 +137,13 @@ def test_packing_holds_little_more_than_the_weights() -> None:
 
 
 def test_a_convolution_is_packed_once_for_the_size_of_its_input_and_computes_the_same_bits() -> None:
-    plain, sides = torch.nn.Conv2d(64, 64, 3, padding=1), (4, 32, 32, 4)
+    plain = torch.nn.Conv2d(64, 64, 3, padding=1)
     packed, weights = PackedConv(plain), []
     with torch.inference_mode():
-        for side in sides:
-            x = torch.randn(2, 64, side, side).to(memory_format=torch.channels_last)
+        for count, side in ((2, 4), (2, 32), (2, 32), (32, 4), (1, 4)):
+            x = torch.randn(count, 64, side, side).to(memory_format=torch.channels_last)
             found = packed(x)
             weights.append(packed.weight)
-            assert torch.equal(found, PackedConv(plain)(x)), "the size before it decides"
+            assert torch.equal(found, PackedConv(plain)(x)), "what it computed before decides"
             torch.testing.assert_close(found, plain(x), atol=1e-4, rtol=1e-4)
-    assert [weights[i] is weights[i - 1] for i in (1, 2, 3)] == [False, True, False]
+    assert [weights[i] is weights[i - 1] for i in (1, 2, 3, 4)] == [False, True, False, True]
