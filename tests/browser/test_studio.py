@@ -49,12 +49,16 @@ def made(url: str, **fields: object) -> str:
 
 
 def test_a_film_emerges_and_plays(seen: Seen) -> None:
-    id = make(seen, steps=LONG)
+    id = make(seen, steps=LONG, frames=8)
     first = seen.page.wait_for_selector(PREVIEW).get_attribute("src")
     seen.status("Denoising")
     seen.page.locator("flickbook-stage .fb-left:visible", has_text="left").wait_for()
     seen.page.wait_for_function(
-        "(before) => document.querySelector('flickbook-stage img.fb-preview')?.src !== before", arg=first
+        """(before) => {
+          const now = document.querySelector("flickbook-stage img.fb-preview")?.src;
+          return now && now !== before;
+        }""",
+        arg=first,
     )
     film = seen.page.wait_for_selector(VIDEO)
     seen.page.wait_for_function("() => document.querySelector('flickbook-stage video').readyState === 4")
@@ -63,7 +67,7 @@ def test_a_film_emerges_and_plays(seen: Seen) -> None:
     # The film itself comes by a link of the service's own.
     assert "/media/job_" in str(film.get_attribute("src")) and "signature=" in str(film.get_attribute("src"))
     assert film.evaluate("(video) => [video.videoWidth, video.videoHeight]") == [128, 128]
-    assert httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"]["num_frames"] == 4
+    assert httpx2.get(f"{seen.url}/api/v1/jobs/{id}").json()["plan"]["num_frames"] == 8
 
 
 def test_a_film_is_stopped(seen: Seen) -> None:
@@ -79,7 +83,7 @@ def test_a_film_is_stopped(seen: Seen) -> None:
 
 
 def test_a_film_is_paused_and_resumed(seen: Seen) -> None:
-    id = make(seen, steps=LONG)
+    id = make(seen, steps=LONG, frames=8)
     seen.page.wait_for_selector(PREVIEW)
     seen.press("Pause")
     seen.status("paused")
@@ -117,6 +121,8 @@ def test_drafts_are_chosen_and_finished(seen: Seen) -> None:
     seen.press("Eight drafts")
     ready = seen.page.locator(".fb-draft:not([disabled])")
     seen.page.wait_for_function("() => document.querySelectorAll('.fb-draft:not([disabled])').length === 8")
+    pictures = "() => [...document.querySelectorAll('.fb-draft img')].filter((each) => each.naturalWidth > 0).length"
+    seen.page.wait_for_function(f"{pictures} === 8")
     wall, stage = (seen.page.locator(each).filter(visible=True).bounding_box() for each in (".fb-wall", ".fb-screen"))
     assert wall is not None and stage is not None and wall["y"] < stage["y"]
     seeds = sorted(job["seed"] for job in jobs(seen.url, kind="draft"))
@@ -186,10 +192,11 @@ def test_unknown_words_are_named_while_one_types_and_under_the_film(seen: Seen) 
 
 def test_the_running_film_stays_on_the_stage_and_the_next_one_follows(seen: Seen) -> None:
     title = seen.page.locator("flickbook-stage .fb-title").filter(visible=True)
-    make(seen, "a red circle", steps=LONG)
+    make(seen, "a red circle", steps=LONG, frames=None)
     seen.page.wait_for_selector(PREVIEW)
     seen.page.get_by_label("Prompt", exact=True).first.fill("a blue square")
     seen.number("Steps", 2)
+    seen.number("Frames", 4)
     seen.press("Make the film")
     seen.page.locator("flickbook-queue li:visible", has_text="a blue square").wait_for()
     assert title.inner_text() == "a red circle"

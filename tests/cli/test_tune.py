@@ -34,7 +34,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small 3D U-Net with random weights: counting the operations of the built-in model takes most of a minute."""
+    """A small 3D U-Net with random weights: counting the operations of the built-in model takes several seconds."""
     directory = tmp_path_factory.mktemp("model")
     case_of("ms").save(directory)
     return directory

@@ -23,10 +23,15 @@ from flickbook.resolution import resolve
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
+_FILES: list[Path] = []
+
+
+@pytest.fixture
 def report(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The files of a report, the page first; the tests only read them."""
-    return write(short(), tmp_path_factory.mktemp("explained") / "report")
+    """The files of a report, the page first, made by the first test that asks; the tests only read them."""
+    if not _FILES:
+        _FILES.extend(write(short(), tmp_path_factory.mktemp("explained") / "report"))
+    return _FILES
 
 
 def test_a_report_has_every_figure_one_page_and_its_numbers(report: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Packs weights once in the layout that this CPU's kernels read, to make films faster on a CPU.
+"""Packs weights in the layout that this CPU's kernels read, to make films faster on a CPU.
 
 PyTorch uses different libraries for products and convolutions, and passes the weights to both in the file's layout, so
 each call reorders them. oneDNN can keep them reordered. Results are equal up to rounding. A packed network has no
@@ -25,6 +25,22 @@ from flickbook.diffusion.upsample import Upsample, plain, transposed
 _ROWS = 2048
 #: Bytes of plain weights after whose packing freed memory is returned to the system; otherwise a fifth of it is lost.
 _GIVEN_BACK = 64 << 20
+
+
+class _Freed:
+    """Counts the bytes of weights that were freed, and returns them to the system now and then."""
+
+    size = 0
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes more."""
+        self.size += size
+        if self.size >= _GIVEN_BACK:
+            heap.give_back()
+            self.size = 0
+
+
+_FREED = _Freed()
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, after: str = "none") -> Tensor:
@@ -101,6 +117,7 @@ class PackedConv(nn.Module):
         if x.shape[2:] != self._packed_for:
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
             self.weight, self._packed_for = reorder(self.weight, *places, list(x.shape)), x.shape[2:]
+            _FREED.add(self.weight.numel() * x.element_size())
         packed: Any = torch.ops.mkldnn._convolution_pointwise
         return packed(x, self.weight, self.bias, *places, "none", [], "")  # type: ignore[no-any-return]
 
@@ -185,13 +202,9 @@ def pack(network: nn.Module) -> None:
     weight = next(network.parameters())
     if weight.device.type != "cpu" or weight.dtype not in _PRECISIONS or not available(weight.dtype):
         return
-    freed = 0
     with torch.inference_mode():
         for size in _replaced(network):
-            freed += size
-            if freed >= _GIVEN_BACK:
-                heap.give_back()
-                freed = 0
+            _FREED.add(size)
 
 
 def _replaced(parent: nn.Module) -> Iterator[int]:

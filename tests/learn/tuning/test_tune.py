@@ -44,7 +44,9 @@ def _known_costs(monkeypatch: pytest.MonkeyPatch) -> None:
             for part, network in target.networks.items()
             for name, each in network.named_parameters()
         ]
-        key = repr((networks, tuple(shape), len(conditions), replace(config, iterations=1, lr=1.0)))
+        given = [{name: tuple(each.shape) for name, each in part.items()} for part in conditions]
+        kind = type(target).__qualname__, fps, given
+        key = repr((kind, networks, tuple(shape), replace(config, iterations=1, lr=1.0)))
         if key not in _COSTS:
             _COSTS[key] = counted(target, tuple(shape), conditions, fps, config)
         return _COSTS[key]
