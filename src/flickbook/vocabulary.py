@@ -6,7 +6,6 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -20,19 +19,17 @@ FUNCTION_WORDS: Final = frozenset(_FUNCTION_WORDS.split())
 _CLOSE = 0.75  # how alike two words must be, 0 to 1, for one to be suggested for the other
 
 
-@lru_cache(maxsize=4096)
-def _kind(character: str) -> str:
-    """What a character belongs to: a word, a symbol of its own, or the gap between words."""
-    category = unicodedata.category(character)
-    if category[0] in "LNM" or character == "'":
-        return "word"
-    return "symbol" if category[0] == "S" and not character.isascii() else "gap"
-
-
 def words(text: str) -> list[str]:
     """The words of a text in order, lower case: letters, digits and inner apostrophes; emoji count as words."""
+
+    def kind(character: str) -> str:
+        category = unicodedata.category(character)
+        if category[0] in "LNM" or character == "'":
+            return "word"
+        return "symbol" if category[0] == "S" and not character.isascii() else "gap"
+
     plain = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    runs = ((k, "".join(run)) for k, run in groupby(plain, _kind))
+    runs = ((k, "".join(run)) for k, run in groupby(plain, kind))
     found = (re.sub(r"'s$", "", run.strip("'")) if k == "word" else run for k, run in runs if k != "gap")
     return [word for word in found if word]
 

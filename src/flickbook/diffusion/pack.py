@@ -100,7 +100,8 @@ class PackedConv(nn.Module):
     """nn.Conv2d on (n, c, h, w), or the 3D U-Net's Conv3d(3, 1, 1) on (films, c, frames, pixels).
 
     The layout depends on the size of the input, so the weights are packed for the first input, and again when its size
-    changes. In a layout for another size, each call reorders them, which at 4 x 4 takes 30 times as long as the rest.
+    changes. In a layout for another size, each call reorders them: 14.5 ms instead of 0.5 for 128 channels at 4 x 4 on
+    a core with AVX2.
     """
 
     def __init__(self, conv: nn.Conv2d | nn.Conv3d) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from flickbook.learn.precision import fastest
 
@@ -45,25 +43,6 @@ def matmul_rate(device: torch.device, rounds: int = 5, dtype: torch.dtype | None
     return 2 * _ROWS * _WIDTH**2 / best
 
 
-class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations in `total`, as torch's own FlopCounterMode does, which takes a quarter longer because it also
-    keeps a count for each module.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0.0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
-        operations: Callable[..., Any] | None = flop_registry.get(func._overloadpacket)
-        if operations is not None:
-            self.total += operations(*args, **(kwargs or {}), out_val=found)
-        return found
-
-
 class Throughput:
     """Relates the operations of a network's steps to the time that they take.
 
@@ -84,9 +63,9 @@ class Throughput:
             x = torch.empty(clips, channels, frames, height, width, device="meta")
             step = torch.empty(clips, dtype=torch.long, device="meta")
             ids = torch.empty(clips, self._tokens, dtype=torch.long, device="meta")
-            with Operations() as counter:
+            with FlopCounterMode(display=False) as counter:
                 shapes(x, step, ids).sum().backward()
-            self._counted[clips, frames] = counter.total
+            self._counted[clips, frames] = float(counter.get_total_flops())
         return self._counted[clips, frames]
 
     def share(self, steps: Iterable[tuple[int, int]], seconds: float) -> float:

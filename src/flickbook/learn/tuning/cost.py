@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from flickbook.learn import memory
-from flickbook.learn.throughput import Operations, matmul_rate
+from flickbook.learn.throughput import matmul_rate
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.target import Batch, Condition, Target, autocast, dtype_of
@@ -76,17 +77,17 @@ def _update(
 
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
-        Operations() as counter,
+        FlopCounterMode(display=False) as counter,
         autocast(target, config),
     ):
         batch = Batch(torch.empty(shape), conditions, [fps] * shape[0])
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             loss = target.losses(batch, torch.Generator()).each.mean()
-        forward = counter.total
+        forward = float(counter.get_total_flops())
         loss.backward()  # type: ignore[no-untyped-call]
     for network in target.networks.values():
         network.zero_grad(set_to_none=True)
-    return sum(kept.values()), forward, counter.total
+    return sum(kept.values()), forward, float(counter.get_total_flops())
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
