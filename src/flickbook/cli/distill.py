@@ -26,7 +26,7 @@ def distill(
         Path | None,
         typer.Option(help="Text file with one prompt on each line. The built-in model has captions of its own."),
     ] = None,
-    num_films: Annotated[int, typer.Option(min=1, help="Films that the teacher makes first.")] = 400,
+    num_films: Annotated[int, typer.Option(min=1, help="Films to learn from.")] = 400,
     iterations: Annotated[int, typer.Option(min=1, help="Updates in each phase.")] = 400,
     batch: Annotated[int, typer.Option(min=1, help="Films in each update.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 3e-4,
@@ -51,4 +51,4 @@ def distill(
 
 
 def _note(done: int, total: int) -> None:
-    console.note(f"the teacher made {done} of {total} films")
+    console.note(f"film {done} of {total}")

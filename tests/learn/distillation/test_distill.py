@@ -15,7 +15,7 @@ from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.learn import checkpoint
-from flickbook.learn.distillation.distill import DistillConfig, Distiller, TeacherFilms
+from flickbook.learn.distillation.distill import DistillConfig, Distiller, LatentFilms
 
 SHAPE = (8, 4, 4, 4)
 PROMPTS = ["a red circle", "a blue square", "a green star", "a small yellow ring"]
@@ -28,8 +28,8 @@ def teacher(published: Path) -> TextToVideo:
 
 
 @pytest.fixture(scope="module")
-def films(teacher: TextToVideo) -> TeacherFilms:
-    return TeacherFilms.make(teacher, PROMPTS, CONFIG, SHAPE, 8.0, seed=0)
+def films(teacher: TextToVideo) -> LatentFilms:
+    return LatentFilms.make(teacher, PROMPTS, CONFIG, SHAPE, 8.0, seed=0)
 
 
 def ended(
@@ -60,14 +60,14 @@ def test_numbers_out_of_range_are_refused(changes: dict[str, float]) -> None:
         DistillConfig(**changes)  # type: ignore[arg-type]
 
 
-def test_a_diverged_training_ends(teacher: TextToVideo, films: TeacherFilms, tmp_path: Path) -> None:
+def test_a_diverged_training_ends(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
     distiller = Distiller(teacher, films, CONFIG, tmp_path)
     next(distiller.student.parameters()).data.fill_(float("nan"))
     with pytest.raises(RequestError, match="lr=0.001: the loss of update 0 is not finite"):
         distiller.update()
 
 
-def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: TeacherFilms, tmp_path: Path) -> None:
+def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
     distiller = Distiller(teacher, films, CONFIG, tmp_path)
     grid, places = teacher.schedule.of_students().timesteps(32), torch.tensor([3, 20])
     chosen, x = torch.tensor([0, 2]), torch.randn(2, *SHAPE)
@@ -85,7 +85,7 @@ def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: Te
 @pytest.mark.parametrize("place", [0, 7, 15])
 @pytest.mark.slow
 def test_one_step_to_a_later_target_ends_where_two_steps_end(
-    place: int, teacher: TextToVideo, films: TeacherFilms, tmp_path: Path
+    place: int, teacher: TextToVideo, films: LatentFilms, tmp_path: Path
 ) -> None:
     distiller = Distiller(teacher, films, CONFIG, tmp_path)
     distiller.number = CONFIG.iterations  # the second phase: 16 steps learn from 32
@@ -104,7 +104,7 @@ def test_one_step_to_a_later_target_ends_where_two_steps_end(
 
 @pytest.mark.slow
 def test_a_student_makes_its_teachers_films_in_fewer_steps(
-    teacher: TextToVideo, films: TeacherFilms, tmp_path: Path
+    teacher: TextToVideo, films: LatentFilms, tmp_path: Path
 ) -> None:
     config = DistillConfig(steps=16, guidance_scale=3.0, iterations=40, batch=4, lr=2e-3)
     distiller = Distiller(teacher, films, config, tmp_path)
@@ -124,7 +124,7 @@ def test_a_student_makes_its_teachers_films_in_fewer_steps(
 
 
 @pytest.mark.slow
-def test_a_resumed_distillation_has_the_same_bits(teacher: TextToVideo, films: TeacherFilms, tmp_path: Path) -> None:
+def test_a_resumed_distillation_has_the_same_bits(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
     whole = Distiller(teacher, films, CONFIG, tmp_path / "whole")
     for _ in whole.run():
         pass
@@ -143,7 +143,7 @@ def test_a_resumed_distillation_has_the_same_bits(teacher: TextToVideo, films: T
         assert all(torch.equal(value, whole.average[name]) for name, value in resumed.average.items()), stop
 
 
-def test_a_checkpoint_of_other_options_is_refused(teacher: TextToVideo, films: TeacherFilms, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_options_is_refused(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
     path = Distiller(teacher, films, CONFIG, tmp_path).save()
     other = Distiller(teacher, films, DistillConfig(steps=8, iterations=6), tmp_path)
     with pytest.raises(RequestError, match="holds a checkpoint of other options"):

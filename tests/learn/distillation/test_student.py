@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.learn.conftest import VALUES
 
 import flickbook
@@ -18,9 +19,10 @@ from flickbook.engine.memory.machine import Machine
 from flickbook.errors import FlickbookError, MediaError, OutputError, RequestError
 from flickbook.hub.manifest import verify
 from flickbook.learn.distillation import student
-from flickbook.learn.distillation.distill import DistillConfig, TeacherFilms
+from flickbook.learn.distillation.distill import DistillConfig, LatentFilms
 from flickbook.resolution import resolve
 from flickbook.spec import Request
+from flickbook.world.render import render
 
 CONFIG = DistillConfig(iterations=2, batch=2, guidance_scale=2.0)
 
@@ -50,7 +52,10 @@ def test_a_student_is_made_beside_its_teacher_and_runs(published: Path, tmp_path
     assert "turbo/diffusion_pytorch_model.safetensors" not in exact.recipe.weights
     assert turbo.recipe.frames_sha256 != exact.recipe.frames_sha256
 
-    films = sorted((tmp_path / "out" / "teacher-films").iterdir())
+    films = sorted((tmp_path / "out" / "films").iterdir())
+    true = TextToVideo.load(published).encode(torch.from_numpy(render(student.scenes_of(3)[0])))
+    learned = load_file(tmp_path / "out" / "films" / "films-00000.safetensors")["latents"][0]
+    assert torch.allclose(learned.float(), true, atol=0.02), "the built-in model's student learns from true films"
     stamps = [path.stat().st_mtime_ns for path in films]
     assert verify(distilled(published, tmp_path / "out")) == found, "nothing is trained again"
     assert [path.stat().st_mtime_ns for path in films] == stamps
@@ -62,20 +67,20 @@ def test_films_of_other_options_are_not_mixed(
 ) -> None:
     made: list[Sequence[str]] = []
 
-    def make(teacher: object, prompts: Sequence[str], *rest: object) -> TeacherFilms:
+    def make(teacher: object, prompts: Sequence[str], *rest: object) -> LatentFilms:
         made.append(prompts)
-        return TeacherFilms(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 2), 8.0)
+        return LatentFilms(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 2), 8.0)
 
-    monkeypatch.setattr(TeacherFilms, "make", make)
+    monkeypatch.setattr(LatentFilms, "make", make)
     networks, (model, _) = TextToVideo.load(published), student.teacher_of(str(published))
-    student.films_of(networks, ["one", "two"], CONFIG, model, tmp_path / "teacher-films")
-    student.films_of(networks, ["one", "two"], CONFIG, model, tmp_path / "teacher-films")
+    student.films_of(networks, ["one", "two"], CONFIG, model, tmp_path / "films")
+    student.films_of(networks, ["one", "two"], CONFIG, model, tmp_path / "films")
     assert made == [["one", "two"]], "the second run found the films of the first"
     other = flickbook.catalogue.find("builtin") if name == "model" else model
     prompts = value if name == "prompts" else ["one", "two"]
     config = replace(CONFIG, **{name: value}) if name in ("batch", "seed") else CONFIG
     with pytest.raises(RequestError, match="holds films of another distillation"):
-        student.films_of(networks, prompts, config, other, tmp_path / "teacher-films")  # type: ignore[arg-type]
+        student.films_of(networks, prompts, config, other, tmp_path / "films")  # type: ignore[arg-type]
 
 
 def test_a_network_that_knows_the_frame_rate_is_counted() -> None:

@@ -5,8 +5,8 @@ Guided distillation (Meng et al. 2023, arXiv 2210.03142), then progressive disti
 once per step where the teacher runs twice. Then the number of steps is halved, phase by phase: 32, 16, 8, 4. In each
 phase one DDIM step of the student learns to end where two steps of the phase before end.
 
-No data set is needed. The teacher makes films of the prompts first, and noise is added to their latents. Prompts are
-encoded once; the student keeps the teacher's text encoder and autoencoder.
+Noise is added to the latents of films: true ones, or those that the teacher makes of prompts, so that no data set is
+needed. Prompts are encoded once; the student keeps the teacher's text encoder and autoencoder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -68,14 +69,24 @@ class DistillConfig:
 
 
 @dataclass
-class TeacherFilms:
-    """Films that the teacher made: `latents` (n, c, f, h, w) float16 and the embeddings of their prompts (n, tokens,
+class LatentFilms:
+    """Films to learn from: `latents` (n, c, f, h, w) float16 and the embeddings of their prompts (n, tokens,
     width); `negative` (1, tokens, width) is that of the empty prompt, `fps` the frame rate that they were made with."""
 
     latents: Tensor
     context: Tensor
     negative: Tensor
     fps: float
+
+    @classmethod
+    @torch.inference_mode()
+    def encode(
+        cls, teacher: TextToVideo, films: Sequence[np.ndarray], prompts: Sequence[str], fps: float
+    ) -> LatentFilms:
+        """Films (f, h, w, 3) uint8 with their prompts."""
+        latents = torch.stack([teacher.encode(torch.from_numpy(film)) for film in films])
+        context = torch.cat([teacher.embed([prompt]) for prompt in prompts])
+        return cls(latents.half().cpu(), context.cpu(), teacher.embed([""]).cpu(), fps)
 
     @classmethod
     @torch.inference_mode()
@@ -87,8 +98,9 @@ class TeacherFilms:
         shape: tuple[int, int, int, int],
         fps: float,
         seed: int,
-    ) -> TeacherFilms:
-        """One film of latents of `shape` (c, f, h, w) for each prompt, in one batch; their seeds count from `seed`."""
+    ) -> LatentFilms:
+        """The teacher's films of the prompts, in one batch: latents of `shape` (c, f, h, w); their seeds count from
+        `seed`."""
         context, negative = torch.cat([teacher.embed([prompt]) for prompt in prompts]), teacher.embed([""])
         schedule, seeds = teacher.schedule.of_students(), range(seed, seed + len(prompts))
         state = SamplerState.begin(noise(seeds, shape).to(teacher.device), schedule.timesteps(TEACHER_STEPS))
@@ -108,7 +120,7 @@ class TeacherFilms:
         }
 
     @classmethod
-    def of(cls, tensors: dict[str, Tensor]) -> TeacherFilms:
+    def of(cls, tensors: dict[str, Tensor]) -> LatentFilms:
         """Read what `tensors` returned."""
         return cls(tensors["latents"], tensors["context"], tensors["negative"], float(tensors["fps"]))
 
@@ -116,7 +128,7 @@ class TeacherFilms:
 class Distiller:
     """A student and the network that it learns from. Every random draw depends on the seed and the update only."""
 
-    def __init__(self, teacher: TextToVideo, films: TeacherFilms, config: DistillConfig, out: Path) -> None:
+    def __init__(self, teacher: TextToVideo, films: LatentFilms, config: DistillConfig, out: Path) -> None:
         self.config, self.films, self.out, self.number = config, films, out, 0
         self.device, self.schedule = teacher.device, teacher.schedule.of_students()
         self.student: UNet3D = copy.deepcopy(teacher.unet).float().requires_grad_(True)

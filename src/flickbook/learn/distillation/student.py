@@ -1,8 +1,9 @@
 """A whole distillation, from a model to a model with a student: `flickbook distill MODEL --out DIR`.
 
-It has three parts: the teacher's films in `teacher-films/`, the updates in `distillation/`, and the result in `model/`.
-Each part detects its finished files, so the same command resumes after a kill. `model/` is the teacher's directory with
-the student in `turbo/`, which `--speed turbo` runs; unchanged files are hard links where the file system allows it.
+It has three parts: films in `films/`, the updates in `distillation/`, and the result in `model/`. For the built-in
+model the films are those of the training world, and for another model or for other prompts its own. Each part detects
+its finished files, so the same command resumes after a kill. `model/` is the teacher's directory with the student in
+`turbo/`, which `--speed turbo` runs; unchanged files are hard links where the file system allows it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from flickbook.hub import find
 from flickbook.hub.manifest import read_config, write_manifest
 from flickbook.learn import checkpoint, memory
 from flickbook.learn.dataset import training_scenes
-from flickbook.learn.distillation.distill import DistillConfig, Distiller, TeacherFilms
+from flickbook.learn.distillation.distill import DistillConfig, Distiller, LatentFilms
 from flickbook.world import grammar
+from flickbook.world.render import render
+from flickbook.world.scenes import Scene
 
 #: The student's directory inside a model's, and the file that says how to run it.
 TURBO, CARD = "turbo", "student.json"
@@ -64,10 +67,15 @@ def prompts_of(model: Model, path: Path | None, count: int) -> list[str]:
             remedy = "name a text file with one prompt on each line"
             raise RequestError("prompts", "", f"{model.name} has no captions of its own", remedy)
         rng = np.random.default_rng(_SEED)
-        shares = {group: share * -(-count // 16) for group, share in _SHARES.items()}
-        return [grammar.caption(scene, rng) for scene in list(training_scenes(shares, first=_SEED))[:count]]
+        return [grammar.caption(scene, rng) for scene in scenes_of(count)]
     lines = lines_of(path)
     return [lines[number % len(lines)] for number in range(count)]
+
+
+def scenes_of(count: int) -> list[Scene]:
+    """`count` scenes of the training world, all groups in any stretch."""
+    shares = {group: share * -(-count // 16) for group, share in _SHARES.items()}
+    return list(training_scenes(shares, first=_SEED))[:count]
 
 
 def lines_of(path: Path) -> list[str]:
@@ -87,9 +95,11 @@ def films_of(
     config: DistillConfig,
     model: Model,
     directory: Path,
+    scenes: Sequence[Scene] = (),
     progress: _Progress | None = None,
-) -> TeacherFilms:
-    """The teacher's films of the prompts. Batches whose file exists are not made again.
+) -> LatentFilms:
+    """Films of the prompts: those of `scenes`, or without them the teacher's. Batches whose file exists are not made
+    again.
 
     Raises RequestError if the directory holds films of another teacher or of other options.
     """
@@ -100,14 +110,17 @@ def films_of(
     for first in range(0, len(prompts), config.batch):
         path = directory / f"films-{first // config.batch:05d}.safetensors"
         if not path.exists():
-            part = prompts[first : first + config.batch]
-            made = TeacherFilms.make(teacher, part, config, shape, fps, config.seed + first)
+            part, true = prompts[first : first + config.batch], scenes[first : first + config.batch]
+            if scenes:
+                made = LatentFilms.encode(teacher, [render(scene) for scene in true], part, fps)
+            else:
+                made = LatentFilms.make(teacher, part, config, shape, fps, config.seed + first)
             replace_whole(path, lambda temporary, made=made: save_file(made.tensors(), temporary))  # type: ignore[misc]
         parts.append(load_file(path))
         if progress is not None:
             progress(min(first + config.batch, len(prompts)), len(prompts))
     joined = {name: torch.cat([part[name] for part in parts]) for name in ("latents", "context")}
-    return TeacherFilms.of({**parts[0], **joined})
+    return LatentFilms.of({**parts[0], **joined})
 
 
 def _shape(teacher: TextToVideo, model: Model) -> tuple[int, int, int, int]:
@@ -191,7 +204,8 @@ def main(
     networks = TextToVideo.load(directory, device=device)
     _check_memory(networks, config, _shape(networks, model))
     maker = networks if device == "cuda" else TextToVideo.load(directory).pack()
-    films = films_of(maker, texts, config, model, out / "teacher-films", progress)
+    scenes = scenes_of(num_films) if prompts is None else ()
+    films = films_of(maker, texts, config, model, out / "films", scenes, progress)
     del maker
     distiller = Distiller(networks, films, config, out / "distillation")
     newest = checkpoint.latest(distiller.out)
