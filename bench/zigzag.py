@@ -32,6 +32,8 @@ from flickbook.world.scenes import sample
 
 CLIPS: Final = 96
 _BATCH: Final = 8
+#: Films of the new word by the model that does not know it.
+_UNKNOWN: Final = 24
 
 
 def write_clips(directory: Path) -> None:
@@ -53,7 +55,8 @@ def measure(lora: str, side: str, films: int, log: Path) -> None:
     networks = networks.pack()
     for first in range(0, films, _BATCH):
         for group, read in (("new", _new), ("old", _old)):
-            numbers = [n for n in range(first, min(first + _BATCH, films)) if (side, group, n) not in known]
+            last = min(first + _BATCH, films if (side, group) != ("without", "new") else _UNKNOWN)
+            numbers = [n for n in range(first, last) if (side, group, n) not in known]
             found = read(networks, numbers, log.with_suffix(".jpg") if side == "with" and first == 0 else None)
             with log.open("a", encoding="utf-8") as lines:
                 for number, right in zip(numbers, found, strict=True):
