@@ -64,7 +64,9 @@ def test_a_training_is_called_a_lora(opened: tuple[History, list[str]], root: An
 
 def test_states_in_words() -> None:
     assert state_of(replace(WAITING, state="running", fraction=0.42)) == "42 %"
-    assert state_of(replace(WAITING, state="running", stopping=True)) == "stopping"
+    assert state_of(replace(WAITING, state="running", stopping="cancel")) == "stopping"
+    assert state_of(replace(WAITING, state="running", stopping="pause")) == "pausing"
+    assert state_of(replace(WAITING, state="paused")) == "paused"
     assert state_of(replace(WAITING, state="completed")) == "file deleted"
     assert state_of(replace(WAITING, state="failed")) == "failed"
     assert [age(seconds) for seconds in (3, 120, 7200, 200_000)] == ["just now", "2 min ago", "2 h ago", "2 d ago"]

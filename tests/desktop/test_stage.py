@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flickbook.desktop.sources.source import Entry
-from flickbook.desktop.stage import Pace, duration, left, message, progress
+from flickbook.desktop.stage import Pace, buttons, duration, left, message, progress
 from flickbook.resolution import resolve
 from flickbook.spec import Request
 
@@ -28,7 +28,8 @@ def test_where_it_is() -> None:
     assert progress(replace(RUNNING, phase="load")) == "Loading the model"
     assert progress(replace(RUNNING, kind="tune", phase="train", index=10, total=400)) == "Training, update 10 of 400"
     assert progress(replace(RUNNING, kind="tune", phase="encode", index=1, total=6)) == "Reading the clips, 1 of 6"
-    assert progress(replace(RUNNING, stopping=True), 12.0) == "Stopping"
+    assert progress(replace(RUNNING, stopping="cancel"), 12.0) == "Stopping"
+    assert progress(replace(RUNNING, stopping="pause"), 12.0) == "Pausing"
     waiting = replace(RUNNING, state="queued", phase="")
     assert progress(waiting) == "Waiting in the queue"
     pulling = replace(waiting, phase="pull", index=1_200_000_000, total=3_400_000_000)
@@ -38,7 +39,20 @@ def test_where_it_is() -> None:
 def test_what_became_of_it() -> None:
     assert message(RUNNING) == "" and message(replace(RUNNING, state="completed", made=True)) == ""
     assert message(replace(RUNNING, state="failed", error="out of luck")) == "out of luck"
-    assert message(replace(RUNNING, state="paused")) == "Paused; `flickbook jobs resume job_0` to resume"
+    paused = replace(RUNNING, state="paused")
+    assert message(paused) == "Paused"
+    assert message(replace(paused, by_command=True)) == "Paused; `flickbook jobs resume job_0` to resume"
+
+
+def test_what_is_offered_for_it() -> None:
+    paused = replace(RUNNING, state="paused")
+    assert buttons(RUNNING, local=True) == ()
+    assert buttons(paused, local=False) == ("resume", "cancel", "again")
+    # Its command runs it, and nothing that the window could ask.
+    assert buttons(replace(paused, by_command=True), local=True) == ("cancel", "again")
+    assert buttons(replace(RUNNING, state="cancelled"), local=True) == ("again",)
+    made = replace(RUNNING, state="completed", made=True)
+    assert [buttons(made, local) for local in (True, False)] == [("save", "folder", "again"), ("save", "again")]
 
 
 def test_the_time_left_of_one_without_its_like_is_told_from_what_is_seen() -> None:
@@ -47,3 +61,6 @@ def test_the_time_left_of_one_without_its_like_is_told_from_what_is_seen() -> No
     assert pace.left(replace(RUNNING, fraction=0.15)) is None
     assert pace.left(replace(RUNNING, fraction=0.5)) is not None
     assert pace.left(replace(RUNNING, fraction=0.5, eta=3.0)) == 3.0
+    # How long it was paused says nothing of its speed.
+    assert pace.left(replace(RUNNING, state="paused")) is None
+    assert pace.left(replace(RUNNING, fraction=0.5)) is None

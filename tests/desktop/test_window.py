@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 from tests.desktop.conftest import QUICK, until
 from tests.server.live import live
+from tests.server.tuning.uploads import CLIPS
 from tests.server.working import working
 
 from flickbook.desktop.sources.local import Local
 from flickbook.desktop.sources.remote import Remote
-from flickbook.desktop.sources.source import Source
+from flickbook.desktop.sources.source import Entry, Source
 from flickbook.desktop.window import Window
+from flickbook.jobs.backend import Backend
+from flickbook.jobs.create import tuning
+from flickbook.resolution import resolve
+from flickbook.spec import Request
 
 Open = Callable[[Source], Any]
 
@@ -66,6 +71,38 @@ def played(window: Window) -> bool:
     return entry is not None and entry.made and window.stage.player.playing
 
 
+def pause(window: Window, root: Any) -> Entry:
+    """Pause what is on the stage, in the middle of its steps, and return how it was shown before."""
+    stage = window.stage
+    until(
+        lambda: stage.entry is not None and stage.entry.phase in ("train", "denoise") and stage.entry.index > 2,
+        lambda: round_(root),
+    )
+    before: Entry = stage.entry
+    stage.pause.invoke()
+    until(lambda: stage.entry.over, lambda: round_(root))
+    assert stage.entry.state == "paused" and not stage.pause.master.winfo_manager()
+    assert [name for name, each in stage.buttons.items() if each.winfo_manager()] == ["resume", "cancel", "again"]
+    return before
+
+
+def resume(window: Window, root: Any, phase: str) -> list[int]:
+    """Resume it, follow it until it plays, and return its steps of this phase as they were shown."""
+    for _ in range(2):  # who presses twice is not told that it is resumed already
+        window.stage.buttons["resume"].invoke()
+    steps: list[int] = []
+
+    def look() -> bool:
+        entry = window.stage.entry
+        if entry.state == "running" and entry.phase == phase and entry.index:
+            steps.append(entry.index)
+        return played(window)
+
+    until(look, lambda: round_(root))
+    assert window.message.cget("text") == ""
+    return steps
+
+
 @contextmanager
 def counted(root: Any) -> Iterator[list[int]]:
     """How often Tk came round, while the block lasts."""
@@ -106,6 +143,33 @@ def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open
     until(lambda: shown.stage.player.index != first, lambda: round_(root))
     (entry,) = shown.history.entries
     assert entry.made and entry.plan.seed == 7
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_film_is_paused_and_resumed(window: Open, root: Any) -> None:
+    shown = window(Local())
+    say(shown, num_inference_steps="60")
+    shown.make()
+    before = pause(shown, root)
+    assert min(resume(shown, root, "denoise")) > before.index
+    assert any("resumed from step" in note for note in shown.stage.entry.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_training_is_paused_and_resumed(window: Open, root: Any, backend: Backend, tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("000.mp4", "000.txt", "001.mp4", "001.txt"):
+        (clips / name).write_bytes((CLIPS / name).read_bytes())
+    request = Request.of(prompt="a red circle", num_frames=3, num_inference_steps=1, seed=1)
+    config = {"iterations": 40, "batch": 1, "rank": 2, "validation": 0.0, "warmup": 1}
+    how = {"clips": str(clips), "name": "zigzag", "config": config, "sample_every": 0}
+    backend.ask(backend.queue.submit([tuning(resolve(request), request, how)]))
+    shown = window(Local())
+    before = pause(shown, root)
+    assert before.kind == "tune" and min(resume(shown, root, "train")) > before.index
 
 
 @pytest.mark.slow
@@ -220,6 +284,18 @@ def test_a_service_makes_the_film(window: Open, root: Any, tmp_path: Path) -> No
             lambda: round_(root),
         )
         assert shown.history.entries == [] and shown.stage.entry is None
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_film_of_a_service_is_paused_and_resumed(window: Open, root: Any, tmp_path: Path) -> None:
+    with working(tmp_path / "service") as service:
+        shown = window(Remote(service.live.url))
+        say(shown, num_inference_steps="60")
+        shown.make()
+        before = pause(shown, root)
+        assert min(resume(shown, root, "denoise")) > before.index
+        assert any("resumed from step" in note for note in shown.stage.entry.notes)
 
 
 @pytest.mark.slow

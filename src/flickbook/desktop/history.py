@@ -148,8 +148,10 @@ class History(ttk.Frame):
 
 def state_of(entry: Entry) -> str:
     """A short text for an entry's state."""
+    if entry.stopping:
+        return "pausing" if entry.stopping == "pause" else "stopping"
     if entry.state == "running":
-        return "stopping" if entry.stopping else f"{100 * entry.fraction:.0f} %"
+        return f"{100 * entry.fraction:.0f} %"
     if entry.made:
         return age(time.time() - entry.created_at)
     return _STATES.get(entry.state, entry.state)

@@ -33,7 +33,7 @@ _PHASES: Final = {
 }
 _STATES: Final = {
     "queued": "Waiting in the queue",
-    "paused": "Paused; `flickbook jobs resume {id}` to resume",
+    "paused": "Paused",
     "cancelled": "Cancelled",
     "expired": "Expired: it waited too long in the queue",
     "completed": "The file was deleted; make the film again with Use these settings",
@@ -41,8 +41,8 @@ _STATES: Final = {
 
 
 class Stage(ttk.Frame):
-    """Shows one entry at a time. `on_action` receives "cancel", "save", "folder" or "again"; `say` receives an example
-    prompt.
+    """Shows one entry at a time. `on_action` receives "pause", "cancel" or the name of a button below an entry that is
+    over; `say` receives an example prompt.
     """
 
     def __init__(
@@ -81,19 +81,25 @@ class Stage(ttk.Frame):
         return frame
 
     def _work(self, on_action: Callable[[str], None]) -> None:
-        """The progress bar and the Cancel button."""
+        """The progress bar, and the buttons Pause and Cancel."""
         self._progress = ttk.Frame(self._below)
         self._progress.columnconfigure(0, weight=1)
         self.bar = ttk.Progressbar(self._progress, maximum=1.0)
-        self.bar.grid(row=0, column=0, sticky="ew", pady=(10, 0))
+        self.bar.grid(row=0, column=0, sticky="ew")
         self.phase = ttk.Label(self._progress, style="Soft.TLabel")
-        self.phase.grid(row=1, column=0, sticky="w", pady=(4, 0))
+        self.phase.grid(row=1, column=0, columnspan=3, sticky="w", pady=(4, 0))
+        self.pause = ttk.Button(self._progress, text="Pause", command=lambda: on_action("pause"))
+        self.pause.grid(row=0, column=1, padx=(16, theme.GAP))
         self.cancel = ttk.Button(self._progress, text="Cancel", command=lambda: on_action("cancel"))
-        self.cancel.grid(row=0, column=1, rowspan=2, padx=(16, 0))
+        self.cancel.grid(row=0, column=2)
 
     def _actions(self, on_action: Callable[[str], None]) -> None:
         self._row = ttk.Frame(self._below)
         self.buttons = {
+            "resume": ttk.Button(
+                self._row, text="Resume", style="Primary.TButton", command=lambda: on_action("resume")
+            ),
+            "cancel": ttk.Button(self._row, text="Cancel", command=lambda: on_action("cancel")),
             "save": ttk.Button(self._row, text="Save as…", style="Primary.TButton", command=lambda: on_action("save")),
             "folder": ttk.Button(self._row, text="Open folder", command=lambda: on_action("folder")),
             "again": ttk.Button(self._row, text="Use these settings", command=lambda: on_action("again")),
@@ -103,7 +109,7 @@ class Stage(ttk.Frame):
         """Shows an entry, or updates the current one; None clears the stage."""
         new = entry is None or self.entry is None or entry.id != self.entry.id
         self.entry, self._local = entry, local
-        there = None if entry is None else (entry.id, entry.over, entry.made, bool(message(entry)))
+        there = None if entry is None else (entry.id, buttons(entry, local), bool(message(entry)))
         if new:
             self.player.clear()
             self._pace = Pace()
@@ -127,7 +133,9 @@ class Stage(ttk.Frame):
         self.phase.configure(text=progress(entry, self._pace.left(entry)))
         if self.player.frame_buffer is None:
             self.player.hint("" if entry.over else "The preview appears here")
-        self.cancel.state(["disabled" if entry.stopping else "!disabled"])
+        self.pause.state(["disabled" if entry.stopping else "!disabled"])
+        self.cancel.state(["disabled" if entry.stopping == "cancel" else "!disabled"])
+        self.buttons["resume"].state(["!disabled"])
 
     def _placed(self, entry: Entry | None) -> None:
         """Shows the widgets that belong to this entry, and hides the others."""
@@ -148,10 +156,10 @@ class Stage(ttk.Frame):
             self._progress.pack(fill="x", pady=(12, 0))
             return
         self._row.pack(anchor="w", pady=(12, 0))
-        for name, button in self.buttons.items():
+        for button in self.buttons.values():
             button.pack_forget()
-            if name == "again" or (entry.made and (name == "save" or self._local)):
-                button.pack(side="left", padx=(0, theme.GAP))
+        for name in buttons(entry, self._local):
+            self.buttons[name].pack(side="left", padx=(0, theme.GAP))
 
     def emerge(self, frame_buffer: FrameBuffer) -> None:
         """Shows a preview of the current entry."""
@@ -166,13 +174,26 @@ class Stage(ttk.Frame):
             label.configure(wraplength=max(200, event.width - 8))
 
 
+def buttons(entry: Entry, local: bool) -> tuple[str, ...]:
+    """The names of the buttons below an entry that is over."""
+    if not entry.over:
+        return ()
+    if entry.state == "paused":
+        return ("cancel", "again") if entry.by_command else ("resume", "cancel", "again")
+    if not entry.made:
+        return ("again",)
+    return ("save", "folder", "again") if local else ("save", "again")
+
+
 def message(entry: Entry) -> str:
     """The message for an entry that ended without a film; "" for others."""
     if entry.error:
         return entry.error
     if entry.made or not entry.over:
         return ""
-    return _STATES.get(entry.state, entry.state).format(id=entry.id)
+    if entry.state == "paused" and entry.by_command:
+        return f"Paused; `flickbook jobs resume {entry.id}` to resume"
+    return _STATES.get(entry.state, entry.state)
 
 
 class Pace:
@@ -183,6 +204,8 @@ class Pace:
 
     def left(self, entry: Entry) -> float | None:
         """The remaining seconds, or None."""
+        if entry.state != "running":
+            self._first = None  # a pause is not part of the speed
         if entry.eta is not None or entry.state != "running" or entry.phase != "denoise":
             return entry.eta
         now = time.monotonic()
@@ -201,7 +224,7 @@ def progress(entry: Entry, eta: float | None = None) -> str:
     if entry.state == "queued":
         return _STATES["queued"]
     if entry.stopping:
-        return "Stopping"
+        return "Pausing" if entry.stopping == "pause" else "Stopping"
     if entry.kind == "tune" and entry.phase == "encode":
         return f"Reading the clips, {entry.index} of {entry.total}"
     phase = _PHASES.get(entry.phase, "Starting").format(index=entry.index, total=entry.total)

@@ -11,6 +11,7 @@ import queue
 import tkinter
 from collections.abc import Callable
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from tkinter import filedialog, ttk
 from typing import Any, Final, TypeVar
@@ -165,7 +166,7 @@ class Window:
             return
         self.form.make.state(["disabled"])
         self.tell("Submitting…")
-        self._ask(self._asks, lambda source: source.make(request), self._made, self._unmade)
+        self._ask(self._asks, lambda source: source.make(request), self._made, partial(self._refused, self.form.make))
 
     def _made(self, entry: Entry) -> None:
         self.form.make.state(["!disabled"])
@@ -182,8 +183,9 @@ class Window:
         """Requests notes on the prompt that is being typed."""
         self._ask(self._asks, lambda source: source.notes(prompt, model), partial(self.form.note, prompt), _ignored)
 
-    def _unmade(self, error: Exception) -> None:
-        self.form.make.state(["!disabled"])
+    def _refused(self, button: ttk.Button, error: Exception) -> None:
+        """Enables a button that waited for a response, and shows the error."""
+        button.state(["!disabled"])
         self._fault(error)
 
     def _act(self, what: str) -> None:
@@ -191,8 +193,10 @@ class Window:
         entry = self.stage.entry
         if entry is None or not self._open:
             return
-        if what == "cancel" and not entry.over:
-            self._ask(self._asks, lambda source: source.cancel(entry.id), self._changed)
+        if what in ("pause", "resume", "cancel") and not entry.done:
+            resume = self.stage.buttons["resume"]
+            resume.state(["disabled"])  # a second request to resume would be refused
+            self._ask(self._asks, methodcaller(what, entry.id), self._changed, partial(self._refused, resume))
         elif what == "again":
             self._again(entry)
         elif what == "save" and entry.made:
@@ -320,8 +324,7 @@ class Window:
             self.stage.show(None)
             self.tell("This film was deleted elsewhere.")
             return
-        self._fault(error)
-        self._away = True
+        self._overlooked_all(error)
 
     def _emerged(self, entry: Entry, found: FrameBuffer) -> None:
         shown = self.stage.entry

@@ -14,9 +14,11 @@ from tests.loopback_hub import Hub
 from tests.server.api.test_pulls import online
 
 from flickbook.desktop.sources.local import Local
-from flickbook.errors import FlickbookError, HubError, OutputError, RequestError, StoreError
+from flickbook.errors import FlickbookError, HubError, JobConflict, OutputError, RequestError, StoreError
 from flickbook.files import sha256
+from flickbook.jobs import queue
 from flickbook.jobs.backend import Backend
+from flickbook.resolution import resolve
 from flickbook.spec import Request
 
 __all__ = ["online"]
@@ -76,12 +78,31 @@ def test_what_runs_by_another_window_or_command_is_listed_too(backend: Backend) 
     assert (running.phase, running.index, running.total, running.fraction, running.eta) == ("denoise", 3, 10, 0.3, 7.5)
     backend.artifacts.show(first.id, b"RIFF")
     assert source.preview(first.id) == b"RIFF" and backend.artifacts.watched(first.id)
-    assert source.cancel(first.id).stopping
+    assert source.pause(first.id).stopping == "pause"
+    assert source.cancel(first.id).stopping == "cancel"
     # What an attempt before said counts no more.
     backend.artifacts.write_progress(
         first.id, phase="denoise", index=9, total=10, fraction=0.9, eta_seconds=1.0, attempt=0
     )
     assert source.entry(first.id).index == 0
+    source.close()
+
+
+def test_what_waits_is_paused_and_resumed_and_a_job_of_a_command_only_paused(backend: Backend) -> None:
+    source = Local(workers=0)
+    source.open()
+    made = source.make(Request.of(**QUICK))
+    assert source.pause(made.id).state == "paused" and source.entry(made.id).over
+    resumed = source.resume(made.id)
+    assert (resumed.state, resumed.over, resumed.by_command) == ("queued", False, False)
+    with pytest.raises(JobConflict, match="is queued and cannot be resumed"):
+        source.resume(made.id)
+    source.cancel(made.id)
+    with pytest.raises(JobConflict, match="is cancelled and cannot be paused"):
+        source.pause(made.id)
+    request = Request.of(**QUICK)
+    (job,) = backend.ask(backend.queue.submit([queue.job(resolve(request), request, home="command")]))
+    assert source.entry(job.id).by_command and source.resume(job.id).state == "paused"
     source.close()
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 from tests.server.live import live
-from tests.server.settled import QUICK, settled
+from tests.server.settled import QUICK, claimed, settled
 
 from flickbook.desktop import frame_buffer
 from flickbook.desktop.sources.remote import Remote, address
-from flickbook.errors import FlickbookError, JobNotFound, MediaError, RequestError, ServiceError
+from flickbook.errors import FlickbookError, JobConflict, JobNotFound, MediaError, RequestError, ServiceError
 from flickbook.files import sha256
 from flickbook.spec import Request
 
@@ -86,6 +86,25 @@ def test_what_waits_is_cancelled(tmp_path: Path) -> None:
         made = source.make(Request.of(**QUICK))
         assert source.cancel(made.id).state == "cancelled"
         assert [entry.state for entry in source.recent()] == ["cancelled"]
+
+
+def test_what_waits_is_paused_and_resumed(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        source = Remote(service.url)
+        made = source.make(Request.of(**QUICK))
+        assert source.pause(made.id).state == "paused" and source.entry(made.id).over
+        assert source.resume(made.id).state == "queued"
+        with pytest.raises(FlickbookError, match="is queued and cannot be resumed"):
+            source.resume(made.id)
+        claimed(service, made.id)
+        assert source.pause(made.id).stopping == "pause"
+
+
+def test_a_job_of_a_command_is_not_resumed_by_the_service(tmp_path: Path) -> None:
+    with live(tmp_path) as service:
+        id = service.job(home="command", state="paused").id
+        with pytest.raises(JobConflict, match=f"a command started it: run `flickbook jobs resume {id}` on the service"):
+            Remote(service.url).resume(id)
 
 
 def test_a_preview_is_sent_only_if_it_changed(tmp_path: Path) -> None:

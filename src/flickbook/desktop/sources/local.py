@@ -133,6 +133,14 @@ class Local:
         """Cancels a job. Raises JobConflict if it has ended."""
         return self._entry(self.backend.ask(self.backend.queue.cancel(id)))
 
+    def pause(self, id: str) -> Entry:
+        """Pauses a job. Raises JobConflict if it has ended."""
+        return self._entry(self.backend.ask(self.backend.queue.pause(id)))
+
+    def resume(self, id: str) -> Entry:
+        """Resumes a job. Raises JobConflict if it is not paused. A job of a command stays paused."""
+        return self._entry(self.backend.ask(self.backend.queue.resume(id)))
+
     def preview(self, id: str) -> bytes | None:
         """The newest preview in the artifact store."""
         self.backend.artifacts.watch(id)
@@ -169,7 +177,7 @@ class Local:
             state=job.state,
             plan=job.plan,
             created_at=job.created_at,
-            stopping=job.state == "running" and job.wanted != "",
+            stopping=job.wanted if job.state == "running" else "",
             phase=str(progress.get("phase", "")),
             index=int(progress.get("index", 0)),
             total=int(progress.get("total", 0)),
@@ -180,6 +188,7 @@ class Local:
             mark=str(path or ""),
             seconds=job.seconds,
             notes=() if run is None else tuple(run.notes),
+            by_command=job.home == "command",
         )
 
 

@@ -30,6 +30,7 @@ from flickbook.desktop import frame_buffer
 from flickbook.desktop.sources.source import KINDS, NEWEST, Entry, Offer
 from flickbook.errors import (
     FlickbookError,
+    JobConflict,
     JobNotFound,
     MediaError,
     OutputError,
@@ -158,6 +159,18 @@ class Remote:
     def cancel(self, id: str) -> Entry:
         """Cancels a job."""
         return self._entry(self._json("POST", f"/jobs/{id}/cancel"))
+
+    def pause(self, id: str) -> Entry:
+        """Pauses a job."""
+        return self._entry(self._json("POST", f"/jobs/{id}/pause"))
+
+    def resume(self, id: str) -> Entry:
+        """Resumes a job. Raises JobConflict for a job of a command, which the service leaves paused."""
+        entry = self._entry(self._json("POST", f"/jobs/{id}/resume"))
+        if entry.state == "paused":
+            remedy = f"a command started it: run `flickbook jobs resume {id}` on the service's machine"
+            raise JobConflict(id, entry.state, "resumed by the service", remedy)
+        return entry
 
     def preview(self, id: str) -> bytes | None:
         """The newest preview; transferred only if it changed."""
@@ -327,7 +340,7 @@ class Remote:
                 state=job["state"],
                 plan=Plan.model_validate_json(json.dumps(job["plan"])),
                 created_at=float(job["created_at"]),
-                stopping=bool(job["stopping"]),
+                stopping=job["stopping"],
                 phase=str(now.get("phase", "")),
                 index=int(now.get("index", 0)),
                 total=int(now.get("total", 0)),

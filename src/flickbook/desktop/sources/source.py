@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from PIL import Image
 
@@ -39,8 +39,9 @@ class Entry:
 
     `phase`, `index`, `total`, `fraction` (0 to 1) and `eta` (seconds, None if unknown) belong to a running job. A
     queued job whose model is being downloaded has the phase pull, and bytes as `index` and `total`.
-    `made` is whether there is a file to show, `stopping` whether it was requested to stop, and `mark` changes with
-    the file. `notes` are those of the finished film.
+    `made` is whether there is a file to show, `stopping` "pause" or "cancel" if a running job was requested to stop,
+    and `mark` changes with the file. `notes` are those of the finished film. `by_command` is whether a command runs
+    the job, so that only `flickbook jobs resume` resumes it; a service does not say so.
     """
 
     id: str
@@ -48,7 +49,7 @@ class Entry:
     state: State
     plan: Plan
     created_at: float
-    stopping: bool = False
+    stopping: Literal["", "pause", "cancel"] = ""
     phase: str = ""
     index: int = 0
     total: int = 0
@@ -59,11 +60,17 @@ class Entry:
     mark: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    by_command: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.state in DONE
 
     @property
     def over(self) -> bool:
         """Whether its state no longer changes without a request."""
-        return self.state in DONE or self.state == "paused"
+        return self.done or self.state == "paused"
 
     @property
     def title(self) -> str:
@@ -104,6 +111,12 @@ class Source(Protocol):
 
     def cancel(self, id: str) -> Entry:
         """Cancels a job."""
+
+    def pause(self, id: str) -> Entry:
+        """Pauses a job: at once if it waits, at its next step if it runs."""
+
+    def resume(self, id: str) -> Entry:
+        """Puts a paused job back into the queue. Not for a job of a command."""
 
     def preview(self, id: str) -> bytes | None:
         """The preview of a running job, an animated WebP. The caller counts as a viewer."""

@@ -180,7 +180,8 @@ class Theme:
             kind = "Radiobutton" if "Radio" in name else "Button"
             self._layout(name, part(f"Flick.{element}", part(f"{kind}.padding", part(f"{kind}.label"))))
         style.configure("TButton", padding=(12, 5), anchor="center", foreground=INK, width=0)
-        style.map("TButton", foreground=[("disabled", FAINT)])
+        # The background shows at the round corners, where clam has grey.
+        style.map("TButton", foreground=[("disabled", FAINT)], background=[("disabled", PAPER)])
         style.configure("Accent.TButton", padding=(14, 9), foreground=CARD, font=self.strong)
         style.map("Accent.TButton", foreground=[("disabled", PAPER)])
         style.configure("Primary.TButton", foreground=CARD)
