@@ -1,0 +1,111 @@
+"""The coverage study: one small network, trained on a quarter, a half, three quarters and all of the pairs of words.
+
+    python -m bench.coverage train 0.25 --out runs/coverage/25
+    python -m bench.coverage measure 0.25 --out runs/coverage/25
+    flickbook evaluate --curve runs/coverage/25/report.json runs/coverage/100/report.json --out curve
+
+The network has 5 million parameters and learns core films only, so that a training takes an hour of one core and not
+days. The tokenizer and the autoencoder are those of the package, which see no pairs. Everything but `coverage` is the
+same for each training: films, steps, seeds. `measure` makes films of seen pairs and of the held-out pairs of the
+evaluation. Both commands resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+import flickbook.learn
+from flickbook.catalogue import find
+from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.learn.config import Stage, TrainConfig, read
+from flickbook.learn.evaluation.adherence import Tally, prompts
+from flickbook.learn.evaluation.evaluate import Settings, draw
+from flickbook.learn.session import Session
+from flickbook.world.detect import Verdict, judge
+
+CONFIG: Final = Path(flickbook.learn.__file__).with_name("builtin.toml")
+_GROUPS: Final = ("core", "core held out")
+_STEPS: Final = 2000
+_WIDTH: Final = 128
+
+
+def config_of(coverage: float, steps: int) -> TrainConfig:
+    """Stills, then films, then films with a falling learning rate: `steps` together."""
+    config, stills, films = read(CONFIG), round(0.25 * steps), round(0.4 * steps)
+    text = {"hidden_size": _WIDTH, "num_hidden_layers": 2, "intermediate_size": 4 * _WIDTH}
+    stages = (
+        Stage("stills", stills, 1.5e-3, {1: 0.85, 4: 0.15}),
+        Stage("films", films, 1.2e-3, {1: 0.3, 4: 0.3, 16: 0.4}),
+        Stage("decay", steps - stills - films, 1.2e-3, {1: 0.25, 4: 0.15, 16: 0.6}, 0.0),
+    )
+    return replace(
+        config,
+        seed=21,
+        world={"core": 2400},
+        coverage=coverage,
+        frames_per_step=64,
+        stages=stages,
+        unet=config.unet | {"block_out_channels": [48, 96]},
+        text_encoder=config.text_encoder | text,
+        ema_decays=(config.publish_decay,),
+        adherence_every=10 * steps,
+    )
+
+
+def train(coverage: float, steps: int, out: Path) -> None:
+    """Train to the end, with the tokenizer and the autoencoder of the package."""
+    config = config_of(coverage, steps)
+    before = Session(config, out, find("builtin").path())
+    out.mkdir(parents=True, exist_ok=True)
+    before.tokenizer()
+    before.autoencoder()
+    Session(config, out).run()
+
+
+def measure(coverage: float, count: int, out: Path) -> dict[str, Any]:
+    """Make the films that the log lacks, judge them, and write report.json for `flickbook evaluate --curve`."""
+    networks, log = TextToVideo.load(out / "model").pack(), out / "films.jsonl"
+    chosen, settings = prompts(round(count / 0.56), coverage=coverage), Settings()
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    for group in _GROUPS:
+        done = sum(row["group"] == group for row in rows)
+        missing = chosen[group][done:]
+        with log.open("a", encoding="utf-8") as lines:
+            for scene, film in zip(missing, draw(networks, missing, settings), strict=True):
+                rows.append({"group": group, **asdict(judge(scene, film))})
+                lines.write(json.dumps(rows[-1]) + "\n")
+                lines.flush()
+    tallies = {group: Tally() for group in _GROUPS}
+    for row in rows:
+        tallies[row["group"]].add(Verdict(row["counted"], row["apart"]))
+    groups = {group: tally.rows() for group, tally in tallies.items()}
+    found = {"model": out.name, "coverage": coverage, "settings": vars(settings), "groups": groups}
+    (out / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return groups
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "measure"))
+    parser.add_argument("coverage", type=float)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=_STEPS)
+    parser.add_argument("--films", type=int, default=200, help="films of both groups together")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    if given.what == "train":
+        train(given.coverage, given.steps, given.out)
+    else:
+        for group, rows in measure(given.coverage, given.films, given.out).items():
+            print(group, {word: round(row["share"], 3) for word, row in rows.items()})
+
+
+if __name__ == "__main__":
+    main()
