@@ -13,7 +13,9 @@ pytestmark = pytest.mark.slow
 CLIPS = Path(__file__).parents[2] / "examples" / "clips"
 
 
-def test_clips_are_checked_and_trained_and_the_lora_is_used(seen: Seen, tmp_path: Path) -> None:
+def test_clips_are_checked_and_trained_and_the_lora_is_used(
+    seen: Seen, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     panel = seen.backend("Tune")
     lists = tmp_path / "metadata.jsonl"
     lists.write_text(json.dumps({"file_name": "clips/001.mp4", "text": "a red circle"}) + "\n", encoding="utf-8")
@@ -34,6 +36,8 @@ def test_clips_are_checked_and_trained_and_the_lora_is_used(seen: Seen, tmp_path
     panel.get_by_role("button", name="More settings").click()
     for label, value in (("Frames of each clip", "4"), ("Clips in each update", "1"), ("Share of clips held out", "0")):
         panel.get_by_label(label).fill(value)
+    panel.get_by_label("Prior examples in each update").fill("1")
+    panel.get_by_label("Prior prompts, one per line").fill("a red circle\n\n a blue square ")
 
     seen.press("Check")
     report = panel.locator("flickbook-report")
@@ -46,6 +50,8 @@ def test_clips_are_checked_and_trained_and_the_lora_is_used(seen: Seen, tmp_path
     seen.press("Tune")
     panel.get_by_role("button", name="Use it").wait_for()
     (job,) = jobs(seen.url, kind="tune")
+    (known,) = tmp_path_factory.getbasetemp().glob("studio[0-9]*/**/prior.txt")
+    assert known.read_text(encoding="utf-8").split("\n") == ["a red circle", "a blue square"]
     assert (job["state"], job["lora"]) == ("completed", "zigzag")
     expect(panel.get_by_role("img", name="frames without and with the LoRA zigzag")).to_be_visible()
     seen.press("Use it")

@@ -104,6 +104,8 @@ def test_several_processes_train_together(clips: Path, model: list[str], tmp_pat
         (["--precision", "int4"], "--precision int4: must be auto, fp32, bf16 or fp16"),
         (["--model", "flux-schnell"], "cannot be trained"),
         (["--full", "--train-text-encoder"], "--train-text-encoder"),
+        (["--full", "--prior-prompts", "known.txt"], "--prior-prompts: cannot be combined with full"),
+        (["--model", "wan-2.1-1.3b", "--prior", "2"], "--prior-prompts: missing; wan-2.1-1.3b has no captions"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(

@@ -45,7 +45,7 @@ def line(text: str, access: Access, **send: Any) -> Line:
 FILES = [
     line(f"{verb} /api/v1/jobs/{{id}}/{kind}", "read")
     for verb in ("GET", "HEAD")
-    for kind in ("film", "preview", "thumbnail", "sheet", "last", "recipe", "lora", "comparison")
+    for kind in ("film", "preview", "thumbnail", "sheet", "last", "recipe", "lora", "network", "comparison")
 ]
 TABLE = [
     line("GET /openapi.json", "public"),

@@ -31,7 +31,7 @@ _Out = Annotated[
 ]
 _Beside = Annotated[
     list[Path] | None,
-    typer.Option(metavar="DIR", help="Mix the films of this earlier report into rate.html; repeatable."),
+    typer.Option(metavar="DIR", help="Mix films of this earlier report into rate.html; repeatable."),
 ]
 _Curve = Annotated[
     list[Path] | None,

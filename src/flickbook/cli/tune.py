@@ -103,13 +103,11 @@ def tune(
 ) -> None:
     """Train a LoRA on clips of your own and print its directory."""
     from flickbook import catalogue, settings
-    from flickbook.learn.tuning.config import BATCH, check_trainable, config_of
+    from flickbook.learn.tuning.config import check_trainable, config_of
 
     chosen = settings.load(model=model)
     console.start(chosen.log_level)
-    if prior_prompts is not None and config["prior"] is None and not config["full"]:
-        config = {**config, "prior": BATCH}
-    tuned = config_of(chosen.model, **config)
+    tuned = config_of(chosen.model, has_prompts=prior_prompts is not None, **config)
     from flickbook.learn.tuning.data.dataset import first_caption
 
     request = _request(chosen.model, prompt or first_caption(directory) or "sample", **film)

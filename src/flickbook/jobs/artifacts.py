@@ -7,8 +7,8 @@ match a pattern: those of uploaded clips and of LoRAs.
 <job>/try-….safetensors          checkpoints of retries with other seeds
 <job>/pictures/           pictures of a sequence so far, from which it resumes
 <job>/given-…             uploaded source image or video
-<job>/clips/              uploaded dataset of a training
-<job>/lora/NAME/          training in progress, then the LoRA and its report
+<job>/clips/, prior.txt   uploaded dataset of a training, and its prior prompts
+<job>/lora/NAME/          training in progress, then the LoRA or network and its report
 <job>/published           path of the LoRA below loras/
 loras/<owner>/NAME.safetensors   finished LoRAs of an owner (a hash), hard links to the files of the jobs
 <job>/film-<attempt>.mp4  result, with its recipe and its last latents beside it
@@ -44,13 +44,14 @@ CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.txt"
 PICTURES: Final = "pictures"
 TAKES: Final = "takes"
-#: Of a training: its uploaded dataset, its directory, its LoRA, and a picture of the film without and with it.
+#: Of a training: its uploaded dataset, its directory, its LoRA or network, and a picture without and with that.
 CLIPS: Final = "clips"
 TUNE: Final = "lora"
 WEIGHTS: Final = "pytorch_lora_weights.safetensors"
+NETWORK: Final = "diffusion_pytorch_model.safetensors"
 COMPARISON: Final = "with-without.png"
-#: What a finished training no longer needs.
-_SCRATCH: Final = ("cache", "checkpoints")
+#: What a finished training no longer needs. Of the model of a full one `NETWORK` is kept, the rest is its base's.
+_SCRATCH: Final = ("cache", "checkpoints", "model")
 LORAS: Final = "loras"
 _PUBLISHED: Final = "published"
 _LINK: Final = re.compile(r"[0-9a-f]{32}/[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.safetensors")

@@ -74,6 +74,11 @@ class Tuning(Record):
     sample_every: Annotated[int, Field(ge=0)] = 100
     prior_prompts: str = ""
 
+    @property
+    def full(self) -> bool:
+        """Whether all weights of the denoising network are trained, and no LoRA."""
+        return bool(self.config.get("full"))
+
 
 class Job(Record):
     """A Plan in the store with its state and progress.

@@ -206,6 +206,14 @@ def training_details() -> Fields:
     return {
         "sample_every": gr.Slider(0, 500, value=50, step=10, precision=0, label="Updates between samples"),
         "batch": gr.Textbox(label="Clips in each update", placeholder=str(BATCH), max_lines=1, max_length=4),
+        "prior": gr.Textbox(label="Prior examples in each update", placeholder=usual, max_lines=1, max_length=4),
+        "prior_prompts": gr.Textbox(
+            label="Prior prompts, one per line",
+            info="Their films shall stay as they are. The built-in model has its own; others forget without them",
+            placeholder=usual,
+            lines=2,
+            max_lines=8,
+        ),
         "num_frames": gr.Textbox(label="Frames of each clip", placeholder=usual, max_lines=1, max_length=6),
         "lr": gr.Textbox(label="Learning rate", placeholder=usual, max_lines=1, max_length=12),
         "target_modules": gr.Dropdown(

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flickbook.errors import MediaError
-from flickbook.learn.evaluation.rate import KEY, PAGE, entries, key, page, read
+from flickbook.learn.evaluation.rate import KEY, PAGE, RATED, entries, key, page, read, shares
 
 FILMS = [
     {
@@ -53,6 +55,16 @@ def test_the_films_of_two_reports_are_mixed(tmp_path: Path) -> None:
     ids = json.loads(re.findall(r'id="data">(.*?)</script>', page(both), re.DOTALL)[0])["films"]
     assert len(ids) == 4 and [film["id"] for film in ids] == sorted(film["id"] for film in both)
     assert {film["model"] for film in both} == {"one", "two"}
+
+
+def test_reports_have_equal_shares_of_a_page() -> None:
+    sizes = {"one": 100, "two": 100, "three": 5}
+    reports = [[{"id": f"{name}-{number}", "model": name} for number in range(size)] for name, size in sizes.items()]
+    listed = shares(reports)
+    assert Counter(film["model"] for film in listed) == {"one": 33, "two": 33, "three": 5}
+    places = [int(film["id"].partition("-")[2]) for film in listed if film["model"] == "one"]
+    assert (places[0], places[-1]) == (0, 99) and max(np.diff(places)) < 5, "spread over the whole report"
+    assert len(shares(reports[:1])) == RATED == 100 and len(shares([reports[0], reports[0]])) == 50
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:

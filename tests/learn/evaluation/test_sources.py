@@ -16,6 +16,8 @@ from flickbook.learn.evaluation.collect import fitted
 from flickbook.learn.evaluation.evaluate import main
 from flickbook.learn.evaluation.report import table
 from flickbook.learn.evaluation.sources import EngineFilms, FilmFiles, film_files, model_of
+from flickbook.learn.tuning.adapter import NAME
+from flickbook.learn.tuning.record import RECORD, record
 from flickbook.media.clip import Clip
 from flickbook.world.captions import captions
 from flickbook.world.render import render
@@ -92,6 +94,14 @@ def test_what_only_a_model_can_follow_is_refused_with_films(option: dict[str, ob
         main(str(tmp_path), **option)  # type: ignore[arg-type]
 
 
+def test_the_films_of_a_training_are_not_measured(tmp_path: Path) -> None:
+    record(tmp_path, {"model": "builtin"})
+    for name in ("with.mp4", "without.mp4", NAME):
+        (tmp_path / name).touch()
+    with pytest.raises(RequestError, match="run `flickbook evaluate builtin --lora"):
+        main(str(tmp_path))
+
+
 def test_a_recipe_or_a_caption_gives_the_words(tmp_path: Path) -> None:
     saved(tmp_path, "a.mp4", render(RED)[:4], PROMPT)
     ((group, shot),) = [found for found in FilmFiles(film_files(tmp_path)).shots() if found]
@@ -113,6 +123,20 @@ def test_the_class_of_a_pipeline_names_the_model(tmp_path: Path) -> None:
     index.write_text(json.dumps({"_class_name": "NoPipeline"}), encoding="utf-8")
     with pytest.raises(RequestError, match="--model-dir"):
         model_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"), [("WanPipeline", "wan-2.1-14b"), ("TextToVideoSDPipeline", "zeroscope-v2-576w")]
+)
+def test_a_fine_tuned_model_is_measured_with_the_settings_of_its_own_base(kind: str, base: str, tmp_path: Path) -> None:
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps({"_class_name": kind}), encoding="utf-8")
+    assert model_of(tmp_path).name != base
+    record(tmp_path, {"model": base})
+    found = model_of(tmp_path)
+    assert found == catalogue.find(base).at(tmp_path) and EngineFilms.of(found, tmp_path).plan.model == base
+    (tmp_path / RECORD).write_text('{"model": "forgotten"}', encoding="utf-8")
+    assert model_of(tmp_path).pipeline in (kind, ""), "the class says what a model is that is not in the catalogue"
 
 
 @pytest.mark.parametrize("name", ["stable-video-diffusion", "sdxl"])

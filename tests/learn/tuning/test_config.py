@@ -7,6 +7,7 @@ import pytest
 from flickbook import catalogue
 from flickbook.errors import RequestError
 from flickbook.learn.tuning.config import (
+    BATCH,
     PIPELINES,
     TuneConfig,
     changed,
@@ -23,6 +24,17 @@ def test_the_built_in_model_is_trained_more_strongly_than_others() -> None:
     assert (full.train_text_encoder, full.lr) == (False, 1e-5)
     assert config_of("builtin", lr=1e-3, rank=None).lr == 1e-3
     assert TuneConfig(**changed(own)) == own
+
+
+def test_prior_examples_are_usual_where_there_are_prompts_for_them() -> None:
+    priors = (config_of(model, has_prompts=has).prior for model in ("builtin", "wan-2.1-1.3b") for has in (False, True))
+    assert [*priors] == [BATCH, BATCH, 0, BATCH]
+    assert config_of("wan-2.1-1.3b", has_prompts=True, prior=0).prior == 0
+    with pytest.raises(RequestError, match="wan-2.1-1.3b has no captions of its own; give prompts"):
+        config_of("wan-2.1-1.3b", prior=1)
+    for given in ({"prior": 1}, {"has_prompts": True}):
+        with pytest.raises(RequestError, match="cannot be combined with full"):
+            config_of("builtin", full=True, **given)
 
 
 def test_only_models_of_known_pipelines_can_be_trained() -> None:

@@ -126,6 +126,9 @@ def test_full_training_writes_a_model_that_makes_films(training: Make) -> None:
     run(full)
     assert (full.output / "model" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert sha256(full.output / "with.mp4") != sha256(full.output / "without.mp4")
+    said = json.loads((full.output / "model" / "tune.json").read_text(encoding="utf-8"))
+    assert said.keys() == {"model", "revision"}, "no path of this machine"
+    assert said["model"] == "tiny-ms" and not (source_of("tiny-ms", None).directory / "tune.json").exists()
 
 
 @pytest.mark.slow

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load, load_file
 from tests.patience import until
 from tests.server.live import Live, live
 from tests.server.tuning.uploads import PATH, QUICK, sent
 from tests.server.working import working
 
+from flickbook import catalogue
 from flickbook.cli.tune import tune
 from flickbook.files import sha256
+from flickbook.jobs.artifacts import NETWORK
+from flickbook.learn.distillation.student import lines_of
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.server.service import MAX_DATASET_FILES
 from flickbook.server.tuning.requests import TuneRequest
@@ -68,13 +72,28 @@ def test_a_training_is_queued_with_its_clips_in_its_own_directory(service: Live)
     assert not clips.exists()
 
 
+def test_prior_prompts_lie_beside_the_clips_and_go_with_them(service: Live) -> None:
+    job = service.post(PATH, **sent(prior_prompts=["a cat", "a dog\nin\u2028the rain"], prior=2)).json()
+    tuning = service.ask(service.service.queue.job(job["id"])).tuning
+    assert tuning is not None and TuneConfig(**tuning.config).prior == 2  # type: ignore[arg-type]
+    known = service.service.artifacts.of(job["id"]) / "prior.txt"
+    assert tuning.prior_prompts == str(known) and lines_of(known) == ["a cat", "a dog in the rain"]
+    service.delete(f"/api/v1/jobs/{job['id']}")
+    assert not known.exists()
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "status"),
     [
         ({"name": "../x"}, "name", 400),
         ({"rank": 0}, "rank", 400),
         ({"iterations": "9"}, "iterations", 400),
-        ({"full": True}, "full", 400),
+        ({"full": True, "prior": 1}, "prior", 400),
+        ({"full": True, "prior_prompts": ["a cat"]}, "prior_prompts", 400),
+        ({"model": "wan-2.1-1.3b", "prior": 1}, "prior_prompts", 400),
+        ({"prior_prompts": ["a cat", " \n"]}, "prior_prompts.1", 400),
+        ({"prior_prompts": []}, "prior_prompts", 400),
+        ({"prior_prompts": ["a cat"] * 1001}, "prior_prompts", 400),
         ({"model": "nobody"}, "model", 404),
         ({"model": "stable-video-diffusion"}, "model", 400),
         ({"model": "wan-2.1-1.3b"}, "model", 409),
@@ -177,6 +196,23 @@ def test_a_finished_lora_is_used_by_name_downloaded_and_private(tmp_path: Path) 
         assert at.http.post("/api/v1/jobs", json=film, **bob).json()["error"]["field"] == "loras"
         assert at.http.delete(f"/api/v1/jobs/{ids[0]}", **ada).status_code == 200
         assert at.http.get("/api/v1/loras", **ada).json()["data"] == ["zigzag-2"]
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_network_is_downloaded_and_the_rest_of_its_model_deleted(tmp_path: Path) -> None:
+    with working(tmp_path) as at:
+        made = at.http.post(PATH, **sent(full=True, iterations=1, sample_every=0)).json()
+        state = f"/api/v1/jobs/{made['id']}"
+        until(lambda: at.http.get(state).json()["state"] in ("completed", "failed"))
+        job = at.http.get(state).json()
+        assert (job["state"], job["lora"], "lora" in job["links"]) == ("completed", None, False), job["error"]
+        network = load(at.http.get(job["links"]["network"]).content)
+        base = load_file(catalogue.find("builtin").path() / "unet" / NETWORK)
+        assert network.keys() == base.keys() and any((network[name] != base[name].float()).any() for name in base)
+        assert at.http.get(job["links"]["comparison"]).status_code == 200
+        assert at.http.get(f"{state}/lora").status_code == 404
+        assert at.http.get("/api/v1/loras").json()["data"] == []
+        assert not (at.live.service.artifacts.tune(made["id"], "zigzag") / "model").exists()
 
 
 def test_a_name_of_the_services_own_loras_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

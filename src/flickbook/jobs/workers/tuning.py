@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from flickbook.errors import Cancelled
-from flickbook.jobs.artifacts import ArtifactStore
+from flickbook.files import link_or_copy
+from flickbook.jobs.artifacts import NETWORK, ArtifactStore
 from flickbook.jobs.workers.progress import Watch, webp
 from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.record import MODEL
 from flickbook.learn.tuning.tune import Hooks, Training, prepare, tune
 from flickbook.media.clip import Clip
 from flickbook.spec import Step
@@ -38,7 +40,7 @@ def tuned(
 
     `watch` receives a Step for each encoded clip and each row of the log; samples are the previews. Raises Cancelled if
     the run is to stop or `may_write` forbids it, and the errors of `learn.tuning.tune`. A LoRA in the job's own
-    directory is published for its owner.
+    directory is published for its owner; of a fine-tuned model the network is kept.
     """
     training = training_of(artifacts, job)
     began: dict[str, float] = {}
@@ -69,5 +71,16 @@ def tuned(
     if clip is None or not may_write():
         raise Cancelled
     if job.tuning is not None and not job.tuning.output:
-        artifacts.publish(job.id, job.owner, job.tuning.name)
+        if training.config.full:
+            _keep_network(training.output)
+            artifacts.upload(job.id)
+        else:
+            artifacts.publish(job.id, job.owner, job.tuning.name)
     return clip
+
+
+def _keep_network(output: Path) -> None:
+    """Puts the trained network beside its model, which is deleted when the job is completed."""
+    networks = (output / MODEL / part / NETWORK for part in ("unet", "transformer"))
+    (output / NETWORK).unlink(missing_ok=True)  # of an attempt that was interrupted
+    link_or_copy(str(next(each for each in networks if each.is_file())), str(output / NETWORK))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from flickbook.learn.evaluation import rate
 from flickbook.learn.evaluation.adherence import OTHER, Tally, only, wrong
 from flickbook.learn.evaluation.page import Shown, animation
 from flickbook.media.sheet import contact_sheet
@@ -21,8 +22,6 @@ from flickbook.world.steadiness import steadiness
 _SHEET_ROWS = 12
 #: Films of each group that the report shows, in the order of their seeds.
 _REPORT_FILMS = 6
-#: Films on the page for rating.
-RATED = 100
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,12 @@ def fitted(frames: np.ndarray) -> np.ndarray:
 class Collector:
     """Takes the films of an evaluation one by one; `thorough` also keeps features and measures motion and flicker.
 
-    Of `total` films it keeps up to `RATED` to be rated, spread over all of them.
+    Of `total` films it keeps up to `rate.RATED` to be rated, spread over all of them.
     """
 
     def __init__(self, total: int, thorough: bool = False, sheets: Path | None = None) -> None:
         self.thorough, self._sheets = thorough, sheets
-        self._rated = set(np.linspace(0, total - 1, min(total, RATED)).round().astype(int).tolist())
+        self._rated = set(rate.spread(total, rate.RATED))
         self.tallies: dict[str, Tally] = {}
         self.shown: dict[str, list[Shown]] = {}
         self.vectors: dict[str, list[np.ndarray]] = {}

@@ -288,7 +288,7 @@ def main(
         rate.read(each)
     place = Path(model)
     if place.is_dir() and (paths := sources.film_files(place)) and not (place / "model_index.json").is_file():
-        sources.check_films(prompts, seed, loras, model_dir)
+        sources.check_films(place, prompts, seed, loras, model_dir)
         return sources.evaluate_files(model, paths, out, progress, beside)
     entry = sources.model_of(place) if place.is_dir() else catalogue.find(model)
     home = place if place.is_dir() else model_dir

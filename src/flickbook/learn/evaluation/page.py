@@ -133,11 +133,10 @@ def _text(text: str, path: Path) -> None:
 def write_all(out: Path, result: dict[str, Any], collector: Collector, model: str, beside: Sequence[Path] = ()) -> None:
     """Write report.json, report.md, report.html, and the page for rating with its key, into `out`.
 
-    The page also shows the films of the reports in the directories `beside`, mixed. Raises MediaError for one without
-    such a page.
+    The page also shows films of the reports in the directories `beside`, mixed. Raises MediaError for one without such
+    a page.
     """
-    listed = rate.entries(collector.rated, model) + [film for each in beside for film in rate.read(each)]
-    films = list({film["id"]: film for film in listed}.values())  # the same film of two reports is rated once
+    films = rate.shares([rate.entries(collector.rated, model), *map(rate.read, beside)])
     texts = {
         rate.PAGE: rate.page(films),
         rate.KEY: rate.key(films),

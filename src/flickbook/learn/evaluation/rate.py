@@ -15,9 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flickbook.errors import MediaError
 
 PAGE, KEY = "rate.html", "rate-key.csv"
+#: Films on a page.
+RATED = 100
 _TEMPLATE = Path(__file__).with_name(PAGE)
 _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 _LARGEST = 256 << 20  # bytes of a page
@@ -31,6 +35,18 @@ def entries(films: Sequence[dict[str, str]], model: str) -> list[dict[str, str]]
         digest = hashlib.sha256(f"{film['film']}\n{film['prompt']}\n{film['label']}".encode()).hexdigest()
         found.append({**film, "id": digest[:12], "model": model})
     return found
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Up to `count` of the numbers below `total`, evenly spaced."""
+    return [int(number) for number in np.linspace(0, total - 1, min(total, count)).round()]
+
+
+def shares(reports: Sequence[Sequence[dict[str, str]]]) -> list[dict[str, str]]:
+    """The entries of a page: up to `RATED` in all, as many of each report. A film of two reports is rated once."""
+    most = RATED // len(reports)
+    chosen = [films[number] for films in reports for number in spread(len(films), most)]
+    return list({film["id"]: film for film in chosen}.values())
 
 
 def page(films: Sequence[dict[str, str]]) -> str:

@@ -6,6 +6,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from flickbook import catalogue
 from flickbook.catalogue import Model
 from flickbook.engine.films import RunOptions, films, located, run_options_of
-from flickbook.errors import FlickbookError, MediaError, RequestError, WeightsError, one_line
+from flickbook.errors import FlickbookError, MediaError, ModelNotFound, RequestError, WeightsError, one_line
 from flickbook.hub.manifest import read_config
 from flickbook.learn.evaluation import few_steps
 from flickbook.learn.evaluation.adherence import OTHER, group_of, prompts
@@ -24,6 +25,7 @@ from flickbook.learn.evaluation.comparison import complete
 from flickbook.learn.evaluation.evaluate import CALIBRATION, Count, Progress, ceiling
 from flickbook.learn.evaluation.page import write_all
 from flickbook.learn.publish import TRAINING
+from flickbook.learn.tuning.record import base_of, refuse_result
 from flickbook.media.inspect import read_comment, recipe_of
 from flickbook.media.read import read_any
 from flickbook.resolution import resolve
@@ -49,14 +51,18 @@ def film_files(directory: Path) -> list[Path]:
 def model_of(directory: Path) -> Model:
     """The catalogue's entry for a model directory in diffusers' layout, with its files there.
 
-    The class of its pipeline names the entry; of the 3D U-Net family, a directory with the world's words is the
-    built-in model's. Raises WeightsError for what is no model, RequestError for a class that the catalogue lacks.
+    A model that `flickbook tune` wrote names the one it was. Else the class of its pipeline names the entry; of the
+    3D U-Net family, a directory with the world's words is the built-in model's. Raises WeightsError for what is no
+    model, RequestError for a class that the catalogue lacks.
     """
     index = directory / "model_index.json"
     if not index.is_file():
+        refuse_result(directory)
         raise WeightsError(
             directory, "holds neither films nor a model (model_index.json)", "name a model, or a directory of either"
         )
+    with suppress(ModelNotFound):
+        return catalogue.find(base_of(directory)).at(directory)
     kind = str(read_config(index).get("_class_name", ""))
     if kind == "TextToVideoSDPipeline":
         own = (directory / "tokenizer/words.txt").is_file()
@@ -213,8 +219,10 @@ def evaluate_engine(
     return _written(out, result, collector, beside)
 
 
-def check_films(prompts: int | None, seed: int, loras: Sequence[str], model_dir: Path | None) -> None:
-    """Refuse options that only a model can follow. Raises RequestError."""
+def check_films(directory: Path, prompts: int | None, seed: int, loras: Sequence[str], model_dir: Path | None) -> None:
+    """Refuse a training, whose films only show what it learned, and options that only a model can follow. Raises
+    RequestError."""
+    refuse_result(directory)
     given = {"prompts": prompts, "seed": seed or None, "lora": loras[0] if loras else None, "model_dir": model_dir}
     for name, value in given.items():
         if value is not None:

@@ -1,8 +1,8 @@
 """Does FVD-w measure what it should? `python -m flickbook.learn.evaluation.validate OUT [--films 2048]`.
 
 True films are corrupted more and more, and FVD-w and MMD are measured against other true films. A useful measure ranks
-true films < mild blur < shuffled frames < wrong colours < noise, and grows with the strength of each corruption. OUT
-gets fvd-w.json and fvd-w.md.
+true films < mild blur < shuffled frames < wrong colours < noise, at the strengths of `RANKED`, and grows with the
+strength of each corruption. OUT gets fvd-w.json and fvd-w.md.
 """
 
 from __future__ import annotations

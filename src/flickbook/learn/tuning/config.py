@@ -32,6 +32,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
 PIPELINES: Final = ("WanPipeline", "LTXConditionPipeline", "LTXPipeline", "CogVideoXPipeline")
 #: Models of these classes that have two denoising networks, and cannot.
 TWO_NETWORKS: Final = ("wan-2.2-14b",)
+_NOT_FULL: Final = "cannot be combined with full, because the original weights are not kept"
 #: Clips in each update, unless another number is asked for.
 BATCH: Final = 4
 
@@ -81,11 +82,10 @@ class TuneConfig:
                 limit = f"must be {', '.join(allowed[:-1])} or {allowed[-1]}"
                 raise RequestError(name, getattr(self, name), limit, "leave it out for the default")
         if self.full and self.train_text_encoder:
-            limit = "cannot be combined with --full, which trains the denoising network only"
+            limit = "cannot be combined with full, which trains the denoising network only"
             raise RequestError("train_text_encoder", True, limit, "leave one of them out")
         if self.full and self.prior:
-            limit = "cannot be combined with --full, because the original weights are not kept"
-            raise RequestError("prior", self.prior, limit, "leave one of them out")
+            raise RequestError("prior", self.prior, _NOT_FULL, "leave one of them out")
 
     def same_run(self) -> dict[str, Any]:
         """The fields that a resumed run must share with the run that it continues."""
@@ -112,20 +112,32 @@ def check_kind(name: str, kind: str) -> None:
         raise RequestError("model", name, f"{kind} cannot be trained", remedy)
 
 
-def config_of(model: str, **given: Any) -> TuneConfig:
+def check_prior(model: str, has_prompts: bool) -> None:
+    """Raise RequestError for prior examples of a model that has no prompts for them."""
+    if model != "builtin" and not has_prompts:
+        remedy = "give prompts that it knows, one on each line"
+        raise RequestError("prior_prompts", "", f"missing; {model} has no captions of its own", remedy)
+
+
+def config_of(model: str, *, has_prompts: bool = False, **given: Any) -> TuneConfig:
     """Return the settings of a training of `model`: those in `given` that are not None, else the usual ones.
 
-    The built-in model trains all layers and its text encoder, at a larger learning rate than other models. Raises
-    RequestError.
+    The built-in model trains all layers and its text encoder, at a larger learning rate than other models. Prior
+    examples are usual for it, and for a model `has_prompts` for them. Raises RequestError.
     """
     own, full = model == "builtin", bool(given.get("full"))
     usual: dict[str, Any] = {
         "target_modules": "all" if own else "attention",
         "train_text_encoder": own and not full,
-        "prior": BATCH if own and not full else 0,
+        "prior": BATCH if (own or has_prompts) and not full else 0,
         "lr": 1e-5 if full else 2e-3 if own else 1e-4,
     }
-    return TuneConfig(**usual | {name: value for name, value in given.items() if value is not None})
+    config = TuneConfig(**usual | {name: value for name, value in given.items() if value is not None})
+    if full and has_prompts:
+        raise RequestError("prior_prompts", True, _NOT_FULL, "leave one of them out")
+    if config.prior:
+        check_prior(model, has_prompts)
+    return config
 
 
 def changed(config: TuneConfig) -> dict[str, Any]:

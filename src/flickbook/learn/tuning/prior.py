@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from flickbook.catalogue import Model
-from flickbook.errors import RequestError
 from flickbook.learn.dataset import training_scenes
 from flickbook.learn.distillation.student import lines_of
+from flickbook.learn.tuning.config import check_prior
 from flickbook.world.captions import captions
 
 #: Films of each group of the world whose captions are the built-in model's prompts.
@@ -24,11 +24,9 @@ def prior_prompts(model: Model, path: Path | None) -> list[str]:
 
     Raises MediaError for a file that cannot be read or is empty, RequestError for another model without a file.
     """
+    check_prior(model.name, path is not None)
     if path is not None:
         return ["", *lines_of(path)]
-    if model.name != "builtin":
-        remedy = "name a text file with prompts that the model knows, one on each line"
-        raise RequestError("prior_prompts", "", f"{model.name} has no captions of its own", remedy)
     scenes = training_scenes(_SHARES, first=_SEED)
     known = [found[number % len(found)] for number, found in enumerate(map(captions, scenes))]
     # One in ten examples is the empty prompt, as in training.

@@ -19,6 +19,7 @@ from flickbook.files import link_or_copy, replace_whole, sha256
 from flickbook.hub.manifest import write_manifest
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.record import MODEL, RECORD, record
 from flickbook.learn.tuning.target import Sampling, Target
 from flickbook.media.clip import Clip
 from flickbook.media.sheet import contact_sheet
@@ -47,7 +48,7 @@ def write_lora(target: Target, source: Source, out: Path, config: TuneConfig) ->
 def write_model(target: Target, source: Source, out: Path) -> list[Path]:
     """Write `model/`: the model's directory with the trained denoising network, whole or not at all."""
     part, network = next(iter(target.networks.items()))
-    final, temporary = out / "model", out / "model.tmp"
+    final, temporary = out / MODEL, out / f"{MODEL}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source.directory, temporary, ignore=shutil.ignore_patterns("turbo"), copy_function=link_or_copy)
     for old in (temporary / part).glob("*.safetensors*"):
@@ -55,6 +56,8 @@ def write_model(target: Target, source: Source, out: Path) -> list[Path]:
     save_weights(network, temporary / part / "diffusion_pytorch_model.safetensors")
     (temporary / "manifest.json").unlink(missing_ok=True)  # a hard link: writing it would change the model's own
     write_manifest(temporary)
+    (temporary / RECORD).unlink(missing_ok=True)  # of a model that was trained before
+    record(temporary, {"model": source.model.name, "revision": source.model.revision()})
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
     return [final]
@@ -93,7 +96,7 @@ def card(out: Path, source: Source, config: TuneConfig, found: Mapping[str, Any]
     """Write README.md, the model card."""
     model, prompt = source.model, found["prompt"]
     kind = "A fine-tuned model" if config.full else f"A LoRA of rank {config.rank}"
-    how = f"--model-dir {out.name}/model" if config.full else f"--lora {out.name}"
+    how = f"--model-dir {out.name}/{MODEL}" if config.full else f"--lora {out.name}"
     lines = [
         "---",
         f"base_model: {model.repo or model.name}",

@@ -7,9 +7,7 @@ resumes after a kill.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +20,6 @@ from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.pipelines.directory import class_of
 from flickbook.errors import Cancelled, MissingExtra, OutputError, RequestError
-from flickbook.files import replace_whole
 from flickbook.hub import find
 from flickbook.learn import checkpoint, memory
 from flickbook.learn.train import append_log, trim_log
@@ -35,6 +32,7 @@ from flickbook.learn.tuning.data.cache import Examples, build
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
 from flickbook.learn.tuning.prior import prior_prompts
 from flickbook.learn.tuning.publish import Source
+from flickbook.learn.tuning.record import RECORD, record
 from flickbook.learn.tuning.target import Sampling, Target, autocast, dtype_of, usual_precision
 from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner
 from flickbook.learn.tuning.unet import UNetTarget
@@ -43,7 +41,6 @@ from flickbook.spec import Plan
 
 _LOSSES: Final = ("loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "prior_loss", "validation_loss")
 LOG_FIELDS: Final = ("step", "clips", *_LOSSES, "grad_norm", "lr", "seconds")
-_RECORD: Final = "tune.json"
 _CHECKPOINTS: Final = "checkpoints"
 
 
@@ -162,7 +159,7 @@ def check_output(output: Path) -> None:
     """Raise OutputError if the output exists and is not the directory of a training."""
     if output.exists() and not output.is_dir():
         raise OutputError(output, "is not a directory", "choose another output directory")
-    if output.is_dir() and any(output.iterdir()) and not (output / _RECORD).is_file():
+    if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
         raise OutputError(output, "holds other files", "choose another output directory")
 
 
@@ -204,7 +201,7 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
     memory.refuse_beyond(found.memory_bytes, found.free_bytes, "batch", config.batch, "lower it, or the size")
     out.mkdir(parents=True, exist_ok=True)
     place = str(training.directory.resolve())
-    _record(out / _RECORD, {"model": model.name, "revision": model.revision(), "dataset": place})
+    record(out, {"model": model.name, "revision": model.revision(), "dataset": place})
     examples = build(
         prepared.target,
         prepared.groups,
@@ -308,14 +305,3 @@ def _tensorboard(directory: Path, first: int) -> Any:
     except ImportError as error:
         raise MissingExtra("tensorboardX", "train") from error
     return SummaryWriter(str(directory), purge_step=first or None)
-
-
-def _record(path: Path, values: Mapping[str, Any]) -> None:
-    """Write what an output directory belongs to. Raises RequestError if it belongs to another training."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    if known is None:
-        text = json.dumps(values, indent=1) + os.linesep
-        replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    elif wrong := [name for name, value in values.items() if known.get(name) != value]:
-        limit = f"holds another training ({', '.join(wrong)} differ)"
-        raise RequestError("output", path.parent, limit, "choose another output directory")

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from flickbook.errors import JobConflict, JobNotFound
 from flickbook.jobs import signed_links as signed
-from flickbook.jobs.artifacts import COMPARISON, PREVIEW, WEIGHTS
+from flickbook.jobs.artifacts import COMPARISON, NETWORK, PREVIEW, WEIGHTS
 from flickbook.server.access.dependencies import Changer, Reader, guard_of
 from flickbook.server.api import thumbnails
 from flickbook.server.api.requests import Body
@@ -33,10 +33,11 @@ from flickbook.server.service import Service, service_of
 from flickbook.server.submission.idempotency import ChangeKey
 from flickbook.store.base import Job
 
-Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe", "lora", "comparison"]
+Kind = Literal["film", "preview", "thumbnail", "sheet", "last", "recipe", "lora", "network", "comparison"]
 Download = Annotated[bool, Query(description="Respond with Content-Disposition: attachment")]
 _PIECE: Final = 1 << 17
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_TRAINED: Final = {"lora": WEIGHTS, "network": NETWORK, "comparison": COMPARISON}
 _MADE: Final = re.compile(r"film-[0-9]{1,9}\.[a-z0-9]{2,5}")
 #: A retried job may replace its film, so clients must revalidate.
 _KEPT: Final = {
@@ -165,8 +166,8 @@ async def file_of(request: Request, job: Job, kind: Kind, download: bool = False
             service.artifacts.watch(job.id)
         if job.kind == "draft" and job.result is not None:
             path = film_of(service, job)
-    elif kind in ("lora", "comparison"):
-        path = _trained(service, job, WEIGHTS if kind == "lora" else COMPARISON)
+    elif kind in _TRAINED:
+        path = _trained(service, job, _TRAINED[kind])
     else:
         path = film_of(service, job)
         if kind != "film":
@@ -230,7 +231,8 @@ _served("thumbnail", "One frame of the film", "image/webp")
 _served("sheet", "Eight frames of the film in one image", "image/png")
 _served("last", "The last frame of the film", "image/png")
 _served("lora", "The LoRA that a training made, in the layout of diffusers", "application/octet-stream")
-_served("comparison", "Frames of the film without and with the LoRA of a training", "image/png")
+_served("network", "The denoising network that a training with `full` made, of diffusers", "application/octet-stream")
+_served("comparison", "Frames of the film without and with the result of a training", "image/png")
 _served("recipe", "The recipe of the film", "application/json")
 
 

@@ -183,7 +183,8 @@ def links(job: Job) -> dict[str, str]:
     names = ["events", "log", "preview"]
     if job.result is not None and job.home == "queue":
         names += ["film", "thumbnail", "sheet", "last"]
-        names += ["lora", "comparison"] if job.kind == "tune" else []
+        if job.tuning is not None:
+            names += ["network" if job.tuning.full else "lora", "comparison"]
     if job.result is not None and job.result.sidecar.recipe is not None:
         names += ["recipe", "run"]
     return {"self": own} | {name: f"{own}/{name}" for name in names}
@@ -246,7 +247,7 @@ def job_response(
 
 def _lora(artifacts: ArtifactStore, job: Job) -> str | None:
     """Return the name of the LoRA of a training: the one it was published under, or else the one that was asked for."""
-    if job.tuning is None:
+    if job.tuning is None or job.tuning.full:
         return None
     return artifacts.lora_name(job.id) or job.tuning.name or None
 

@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from starlette.datastructures import FormData, UploadFile
 
@@ -17,13 +18,14 @@ from flickbook.learn.tuning.data.layouts import CAPTION_SUFFIXES, CLIP_SUFFIXES
 from flickbook.server.service import MAX_DATASET_FILES
 
 FILES: Final = "files"
+#: The file of the prior prompts, beside the directory of the clips.
+PRIOR: Final = "prior.txt"
 _LIST_SUFFIXES: Final = (".jsonl", ".csv")
 _SUFFIXES: Final = frozenset((*CLIP_SUFFIXES, *CAPTION_SUFFIXES, *_LIST_SUFFIXES))
 #: Bytes of a file's name, and of a text file.
 _NAME_BYTES: Final = 200
 _TEXT_BYTES: Final = 16 << 20
 _COPIED: Final = 1 << 20
-#: Everything but letters and digits of any script, and these marks.
 
 
 def sent(form: FormData) -> list[UploadFile]:
@@ -69,13 +71,30 @@ def keep(files: Sequence[UploadFile], place: Path) -> None:
         if os.path.splitext(name)[1].lower() not in CLIP_SUFFIXES and (upload.size or 0) > _TEXT_BYTES:
             raise RequestError(FILES, name, f"a text of more than {_TEXT_BYTES >> 20} MiB", "shorten it")
         names[name] = upload
-    try:
+    with _storing(place):
         place.mkdir(mode=0o700)
         for name, upload in names.items():
-            with open(place / name, "xb") as file:
-                shutil.copyfileobj(upload.file, file, _COPIED)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(place / name, upload.file)
+
+
+def keep_prompts(prompts: Sequence[str], path: Path) -> None:
+    """Write prompts, each of one line, into a new file. Blocks. Raises OutputError."""
+    with _storing(path):
+        _write(path, BytesIO("\n".join(prompts).encode()))
+
+
+def _write(path: Path, content: BinaryIO) -> None:
+    with open(path, "xb") as file:
+        shutil.copyfileobj(content, file, _COPIED)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _storing(place: Path) -> Iterator[None]:
+    """Report errors without the directory, which is private."""
+    try:
+        yield
     except OSError as error:
         raise OutputError(place.name, error.strerror or str(error), "free disk space, then send it again") from None
 

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from flickbook.learn.tuning.config import SEED_LIMIT, Precision, TuneConfig, config_of
+from flickbook.resolution import PROMPT_CHARACTERS
 from flickbook.server.api.requests import Name, Prompt, Wait
 from flickbook.spec import Request
 
 EXAMPLE: Final[dict[str, Any]] = {"name": "zigzag", "prompt": "a red circle zigzagging on a blue background"}
 #: Seed of the samples, as of the command: equal samples show what the training changed.
 _SAMPLE_SEED: Final = 1
+MAX_PRIOR_PROMPTS: Final = 1000
+
+
+def _line(prompt: str) -> str:
+    """The prompt as one line, as it is stored."""
+    if not (line := " ".join(prompt.split())):
+        raise PydanticCustomError("empty", "is empty")
+    return line
+
+
+_PriorPrompt = Annotated[str, Field(max_length=PROMPT_CHARACTERS), AfterValidator(_line)]
 
 
 class TuneRequest(Wait):
-    """A training of a LoRA. `name` is that of the LoRA. A field that is left out has the default of `flickbook tune`.
+    """A training of a LoRA, or with `full` of all weights of the denoising network. `name` is that of the LoRA. A field
+    that is left out has the default of `flickbook tune`.
 
     `prompt` is that of the samples and of the final film, without one the first caption. Width, height, num_frames and
-    fps are those of the clips that the model sees. A higher `priority` runs first; more than 0 needs the scope admin.
-    `expires_in` is the longest time in the queue, in seconds.
+    fps are those of the clips that the model sees. In each update `prior` examples have `prior_prompts`, whose films
+    shall stay as they are; only the built-in model has such prompts of its own. A higher `priority` runs first; more
+    than 0 needs the scope admin. `expires_in` is the longest time in the queue, in seconds.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", examples=["zigzag"])]
@@ -31,12 +46,15 @@ class TuneRequest(Wait):
     height: Annotated[int, Field(ge=1)] | None = None
     fps: Annotated[float, Field(gt=0)] | None = None
     sample_every: Annotated[int, Field(ge=0, description="Updates from one sample to the next; 0 makes none")] = 100
+    full: bool | None = None
     rank: Annotated[int, Field(ge=1, le=1024)] | None = None
     target_modules: Literal["attention", "all"] | None = None
     train_text_encoder: bool | None = None
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     batch: Annotated[int, Field(ge=1, le=1024)] | None = None
     lr: Annotated[float, Field(ge=1e-8, le=1)] | None = None
+    prior: Annotated[int, Field(ge=0, le=1024)] | None = None
+    prior_prompts: Annotated[list[_PriorPrompt], Field(min_length=1, max_length=MAX_PRIOR_PROMPTS)] | None = None
     validation: Annotated[float, Field(ge=0, le=0.5, description="Share of the clips that is held out")] | None = None
     patience: Annotated[int, Field(ge=0, le=1000)] | None = None
     caption_dropout: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -53,7 +71,7 @@ class TuneRequest(Wait):
         given = {name: getattr(self, name) for name in type(self).model_fields if hasattr(TuneConfig, name)}
         for name in ("lr", "validation", "caption_dropout"):  # an integer is a valid rate or share too
             given[name] = None if given[name] is None else float(given[name])
-        return config_of(model, **given)
+        return config_of(model, has_prompts=self.prior_prompts is not None, **given)
 
     def sample(self, model: str, prompt: str) -> Request:
         """Return the Request of a sample. Raises RequestError."""

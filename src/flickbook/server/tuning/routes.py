@@ -31,7 +31,7 @@ from flickbook.server.submission.idempotency import IdempotencyKey
 from flickbook.server.submission.submit import require_models, submitted
 from flickbook.server.submission.uploads import READERS
 from flickbook.server.tuning.checks import checked
-from flickbook.server.tuning.datasets import FILES, about_files, keep, sent
+from flickbook.server.tuning.datasets import FILES, PRIOR, about_files, keep, keep_prompts, sent
 from flickbook.server.tuning.requests import EXAMPLE, CheckResponse, TuneRequest
 from flickbook.spec import Plan
 from flickbook.spec import Request as FilmRequest
@@ -70,7 +70,7 @@ async def create(request: Request, response: Response, caller: Creator, idempote
     """Create the job of a LoRA training. Its samples are the previews, and its film is made with the finished LoRA.
 
     Send a form with the clips and captions in the parts `files` and the settings as JSON in the part `request`. Once
-    the job is completed, films can use the LoRA by its name.
+    the job is completed, films can use the LoRA by its name; the network of a training with `full` is downloaded.
     """
     service = service_of(request)
     async with _parsed(request) as (asked, files):
@@ -134,8 +134,11 @@ def _job(service: Service, caller: Caller, asked: TuneRequest, files: list[Uploa
         raise RequestError("name", asked.name, "is a LoRA of this service", "choose another name")
     extra = asked.extra("admin" in caller.scopes)
     _planned(asked, model.name, asked.prompt or _NO_PROMPT)
-    clips = service.artifacts.made(id) / CLIPS
+    home = service.artifacts.made(id)
+    clips, known = home / CLIPS, home / PRIOR
     keep(files, clips)
+    if asked.prior_prompts:
+        keep_prompts(asked.prior_prompts, known)
     with about_files(len(files)):
         read(clips, only_inside=True)
         prompt = asked.prompt or first_caption(clips, only_inside=True) or _NO_PROMPT
@@ -145,6 +148,7 @@ def _job(service: Service, caller: Caller, asked: TuneRequest, files: list[Uploa
         "name": asked.name,
         "config": changed(config),
         "sample_every": asked.sample_every,
+        "prior_prompts": str(known.absolute()) if asked.prior_prompts else "",
     }
     return tuning(plan, request, how, owner=caller.owner, **extra)
 

@@ -78,11 +78,11 @@ export function spoken(seconds) {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** A job's prompt, shortened if it is long; a training's begins with the name of its LoRA. */
+/** A job's prompt, shortened if it is long; a training's begins with the name of its LoRA, if it has one. */
 export function titled(job, most = 90) {
   const others = ["sequence", "shots"].includes(job.kind) ? job.plan.prompt_at.map(([, prompt]) => prompt) : [];
-  const lora = job.kind === "tune" ? `LoRA ${job.lora ?? "of a command"}: ` : "";
-  const text = lora + [job.prompt || "no prompt", ...others].join(" → ");
+  const training = job.lora ? `LoRA ${job.lora}: ` : job.kind === "tune" ? "Training: " : "";
+  const text = training + [job.prompt || "no prompt", ...others].join(" → ");
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 

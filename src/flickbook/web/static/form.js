@@ -33,7 +33,7 @@ export function body(names, values) {
     else if (name === "quality") fields.quality = quality(value);
     else if (name === "prompt_at") fields.prompt_at = turns(value);
     else if (name === "loras") fields.loras = loras(value);
-    else if (name === "prompts") fields.prompts = String(value).split("\n").map((line) => line.trim()).filter(Boolean);
+    else if (["prompts", "prior_prompts"].includes(name)) fields[name] = String(value).split("\n").map((line) => line.trim()).filter(Boolean);
     else fields[name] = value;
   });
   if (!polish.steady) delete polish.steady;

@@ -197,6 +197,7 @@ function trained(job, gone, close) {
   return [
     job.links.lora ? button("Use it", async () => { close(); await use(job); }, { class: "fb-button fb-primary" }) : null,
     job.links.lora ? button("Download LoRA", () => save(job.id, "lora")) : null,
+    job.links.network ? button("Download network", () => save(job.id, "network"), { class: "fb-button fb-primary" }) : null,
     h("details", { class: "fb-more" }, h("summary", {}, "More"), h("div", { class: "fb-actions" }, ...more)),
   ];
 }

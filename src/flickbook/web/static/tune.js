@@ -12,7 +12,7 @@ const LISTS = /\.(jsonl|csv)$/i;
 const GIB = 2 ** 30;
 const NAMES = ["file_name", "video", "image", "video_path", "image_path", "video_file_name", "image_file_name"];
 const TEXTS = ["text", "caption", "prompt"];
-const NUMBERS = ["num_frames", "batch", "lr", "validation"];
+const NUMBERS = ["num_frames", "batch", "prior", "lr", "validation"];
 
 const base = (path) => String(path).split(/[/\\]/).pop();
 const stem = (name) => base(name).replace(/\.[^.]*$/, "");
@@ -231,11 +231,12 @@ export async function use(job) {
   scrollTo({ top: 0 });
 }
 
-/** Frames of the film without and with a LoRA. */
+/** Frames of the film without and with the result. */
 export function comparison(job) {
+  const words = `without and with ${job.lora ? `the LoRA ${job.lora}` : "the training"}`;
   return h("figure", { class: "fb-comparison" },
-    h("img", { src: `${ROOT}/jobs/${job.id}/comparison`, alt: `frames without and with the LoRA ${job.lora}`, loading: "lazy" }),
-    h("figcaption", { class: "fb-dim" }, `Without and with the LoRA ${job.lora}`));
+    h("img", { src: `${ROOT}/jobs/${job.id}/comparison`, alt: `frames ${words}`, loading: "lazy" }),
+    h("figcaption", { class: "fb-dim" }, `W${words.slice(1)}`));
 }
 
 customElements.define("flickbook-clips", Clips);
