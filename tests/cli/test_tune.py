@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from tests.learn.tuning.conftest import case_of
 import flickbook
 from flickbook import catalogue
 from flickbook.cli.app import run
+from flickbook.learn.tuning import cost
+from flickbook.learn.tuning.output import alone
+from flickbook.learn.tuning.trainer import Tuner
 from flickbook.media.clip import Clip
 
 LORA = "pytorch_lora_weights.safetensors"
@@ -53,6 +57,12 @@ def flick(words: list[str]) -> int:
     return run(words)
 
 
+def trainings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The trainings in the store."""
+    assert flick(["jobs", "list", "--json"]) == 0
+    return [each for each in json.loads(capsys.readouterr().out)["jobs"] if each["kind"] == "tune"]
+
+
 @pytest.mark.slow
 def test_check_reports_and_writes_nothing(
     clips: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -73,13 +83,48 @@ def test_a_training_is_a_job_and_prints_its_directory(
     out = tmp_path / "lora"
     assert flick(["tune", str(clips), "--output", str(out), *SMALL, *model]) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    assert flick(["jobs", "list", "--json"]) == 0
-    (job,) = [each for each in json.loads(capsys.readouterr().out)["jobs"] if each["kind"] == "tune"]
+    (job,) = trainings(capsys)
     assert job["state"] == "completed" and job["path"] == str(out / "with.mp4")
     film = tmp_path / "film.mp4"
     words = ["generate", "a zigzagging shade", "--lora", str(out), "--num-frames", "2", "--output", str(film)]
     assert flick([*words, *model]) == 0
     assert film.is_file()
+
+
+@pytest.mark.slow
+def test_the_same_command_continues_an_interrupted_training(
+    clips: Path,
+    model: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["tune", str(clips), "--output", str(tmp_path / "lora"), *SMALL, *model]
+    update, done = Tuner.update, iter(range(100))
+
+    def interrupted(tuner: Tuner) -> dict[str, float]:
+        if next(done) == 2:
+            raise KeyboardInterrupt
+        return update(tuner)
+
+    monkeypatch.setattr(cost, "_update", lambda *_: (0, 0.0, 0.0))
+    monkeypatch.setattr(Tuner, "update", interrupted)
+    assert flick(words) == 130
+    assert flick(words) == 0
+    capsys.readouterr()
+    assert [job["state"] for job in trainings(capsys)] == ["completed"]
+
+
+def test_a_directory_that_is_being_trained_is_refused_before_there_is_a_job(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "lora"
+    out.mkdir()
+    with alone(out):
+        assert flick(["tune", str(clips), "--output", str(out), *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert f"{out}: another training is writing to this directory" in error and error.count("\n") == 1
+    assert trainings(capsys) == []
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ SETTINGS: Mapping[str, Any] = {
     "patience": Annotated[
         int | None,
         typer.Option(
-            help="Stop after this many evaluations on held-out clips without improvement; 0 never stops.",
+            help="Held-out clips are evaluated every 50 updates. Stop once this many evaluations since the lowest loss "
+            "were more than 5 % above it; 0 never stops.",
             show_default="6",
         ),
     ],
@@ -113,7 +114,8 @@ def tune(
     request = _request(chosen.model, prompt or first_caption(directory) or "sample", **film)
     plan = _plan(request, model_dir)
     from flickbook.cli.films.making import require_model
-    from flickbook.learn.tuning.tune import Training, check_output, source_of
+    from flickbook.learn.tuning.output import check_output
+    from flickbook.learn.tuning.tune import Training, source_of
 
     training = Training(directory, output, plan, model_dir, prior_prompts, tuned, sample_every)
     check_output(output)
@@ -165,15 +167,18 @@ def _duration(seconds: float) -> str:
 
 
 def _train(training: Training, request: Request, as_json: bool) -> None:
-    """Run the training as a job of this command."""
+    """Run the training as a job of this command, that of the same command if it was interrupted."""
     from flickbook.cli.films import tracking
     from flickbook.jobs.create import tuning
+    from flickbook.learn.tuning.output import check_free
 
+    check_free(training.output)
     how = _job_fields(training)
     with tracking.backend() as backend, ProgressLine(phases=_PHASES) as progress:
         job = tuning(training.plan, request, how, training.model_dir, training.output)
-        (job,) = backend.ask(backend.queue.submit([job]))
-        ended = list(tracking.run(backend, [job], progress))
+        earlier = tracking.interrupted(backend, job)
+        jobs = [earlier] if earlier is not None else backend.ask(backend.queue.submit([job]))
+        ended = list(tracking.run(backend, jobs, progress))
     if not ended:
         raise Cancelled
     _tell(training.output, as_json)

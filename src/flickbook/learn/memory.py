@@ -12,7 +12,8 @@ from flickbook.errors import RequestError
 
 #: Bytes of a float32 weight, and copies of it that a training keeps: the weight, its gradient, the optimizer's moments.
 _BYTES, _COPIES = 4, 4
-#: The process before anything is loaded: Python, torch and its kernels.
+#: The process before anything is loaded: Python, torch and its kernels. On a GPU, of whose free memory these are no
+#: part, it is left for what kernels need while they run.
 PROCESS = 400 * 2**20
 GIB = 2**30
 
@@ -43,12 +44,18 @@ def required(parameters: int, averages: int, kept: int, others: int = 0) -> int:
 
 
 def free(device: torch.device, processes: int = 1) -> int:
-    """Free bytes on a GPU, or this process's share of the machine's free memory."""
+    """Bytes that a training can have. On a GPU: what is free there, and what this process has taken already, used or
+    kept for later. On a processor: this process's share of the machine's free memory, beside what it uses now."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
     from flickbook.engine.memory.machine import Machine  # the training loop alone runs without its packages
 
     return Machine.here().memory_free // processes
+
+
+def held(device: torch.device) -> int:
+    """Bytes of a GPU that this process uses, which `free` counts too; 0 on a processor."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
 def refuse_beyond(need: int, free: int, field: str, value: object, remedy: str) -> None:

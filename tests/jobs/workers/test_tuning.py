@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from flickbook.errors import Cancelled
 from flickbook.files import sha256
 from flickbook.jobs.artifacts import WEIGHTS
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.create import tuning
+from flickbook.jobs.workers import tuning as worker
 from flickbook.jobs.workers.runner import Runner
+from flickbook.learn.tuning.tune import Hooks
 from flickbook.resolution import resolve
 from flickbook.spec import Request, Step
 from flickbook.store.base import Job
@@ -74,6 +78,24 @@ def test_a_paused_training_continues_to_the_same_lora(backend: Backend, tmp_path
     assert backend.artifacts.lora_name(job.id) == "zigzag-2"
     backend.artifacts.clear(whole.id)
     assert [path.name for path in backend.artifacts.loras("").iterdir()] == ["zigzag-2.safetensors"]
+
+
+def test_a_later_attempt_waits_until_an_earlier_one_has_left_its_directory(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, found = queued(backend, tmp_path), list[Hooks]()
+    monkeypatch.setattr(worker, "prepare", lambda *_: None)
+    monkeypatch.setattr(worker, "tune", lambda prepared, hooks: found.append(hooks))
+    assert job.tuning is not None
+    chosen = job.tuning.model_copy(update={"output": str(tmp_path / "lora")})
+    stops = iter([False, False, True])
+    for each in (job, job.model_copy(update={"tuning": chosen}), job):
+        with pytest.raises(Cancelled):  # nothing was trained
+            worker.tuned(backend.artifacts, each, Mock(), lambda: next(stops), lambda: True)
+    own, directory, cancelled = found
+    assert own.wait() and not directory.wait(), "what else writes to a directory of a command may take any time"
+    with pytest.raises(Cancelled):
+        cancelled.wait()
 
 
 @pytest.mark.slow

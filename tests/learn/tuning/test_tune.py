@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.lora.apply import inject
 from flickbook.engine.lora.file import LoraFile
-from flickbook.errors import OutputError, RequestError
+from flickbook.errors import MissingExtra, OutputError, RequestError
 from flickbook.files import sha256
-from flickbook.learn import memory
+from flickbook.learn import checkpoint, memory
 from flickbook.learn.tuning import cost
 from flickbook.learn.tuning.config import TuneConfig
+from flickbook.learn.tuning.output import alone
 from flickbook.learn.tuning.target import Target, usual_precision
 from flickbook.learn.tuning.trainer import Tuner
 from flickbook.learn.tuning.tune import Hooks, Training, prepare, source_of, tune
@@ -145,12 +147,28 @@ def test_a_loss_that_is_not_finite_stops_at_the_last_good_weights(
         return found._replace(each=found.each * (float("nan") if update == 2 else 1))
 
     monkeypatch.setattr(prepared.target, "losses", broken)
-    with pytest.raises(RequestError, match="the loss of update 2 is not finite") as stopped:
+    with pytest.raises(RequestError, match="the loss of update 3 is not finite") as stopped:
         tune(prepared)
     assert "checkpoint-00000002.json" in str(stopped.value)
+    assert "the same command with `--iterations 2`" in str(stopped.value)
     weights = load_file(lora.output / "checkpoints" / "checkpoint-00000002.safetensors")
     assert all(bool(value.isfinite().all()) for value in weights.values())
     assert not (lora.output / LORA).exists()
+
+
+@pytest.mark.slow
+def test_a_training_ends_with_its_newest_checkpoint_if_its_updates_are_asked_for(training: Make) -> None:
+    run(training("ms", iterations=4), updates=2)
+    with pytest.raises(RequestError, match=r"other options \(iterations differ\)"):
+        run(training("ms", iterations=3))
+    ended = training("ms", iterations=2)
+    assert run(ended) == []
+    kept = load_file(ended.output / "checkpoints" / "checkpoint-00000002.safetensors")
+    written = {name.removeprefix("unet."): value for name, value in load_file(ended.output / LORA).items()}
+    for name, value in written.items():
+        assert torch.equal(value, kept["weights/unet/" + name.replace(".weight", ".default.weight")])
+    (still,) = (checkpoint.values(path) for path in (ended.output / "checkpoints").glob("*.json"))
+    assert still["config"]["iterations"] == 4, "the longer training can be continued from it"
 
 
 @pytest.mark.slow
@@ -181,6 +199,29 @@ def test_too_little_memory_is_refused_before_anything_is_written(
     with pytest.raises(RequestError, match=r"batch=2: the training needs about 0\.\d GiB of memory"):
         tune(prepare(lora))
     assert not lora.output.exists()
+
+
+def test_a_directory_that_another_training_writes_to_is_refused_and_left_as_it_is(
+    training: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "_update", lambda *_: (0, 0.0, 0.0))
+    lora = training("")
+    lora.output.mkdir()
+    with alone(lora.output):
+        before = sorted(lora.output.iterdir())
+        with pytest.raises(OutputError, match="another training is writing to this directory"):
+            tune(prepare(lora))
+        assert sorted(lora.output.iterdir()) == before
+
+
+def test_what_is_not_installed_is_told_before_anything_is_read(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flickbook.learn.tuning.tune.read", lambda *_, **__: pytest.fail("the clips were read"))
+    with pytest.raises(RequestError, match="optimizer=adamw8bit: needs a CUDA GPU"):
+        prepare(training("", optimizer="adamw8bit"))
+    for name in ("peft", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingExtra, match=name):
+            prepare(training(""))
 
 
 def test_what_cannot_be_trained_is_refused(training: Make, tmp_path: Path) -> None:

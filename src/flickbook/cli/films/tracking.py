@@ -84,13 +84,19 @@ def release_dead(backend: Backend) -> None:
 
 
 def interrupted(backend: Backend, job: Job) -> Job | None:
-    """The job of an interrupted command that was to write the same film to the same file; None if there is none."""
+    """The job of an interrupted command that was to write the same film, by the same training if it has one, to the
+    same file; None if there is none."""
     from flickbook.store.base import Query
 
     release_dead(backend)
     paused = backend.ask(backend.store.find(Query(states=("paused",), kinds=(job.kind,))))
     alike = (each for each in paused if each.home == "command" and each.output == job.output and each.attempt)
-    return next((each for each in alike if each.plan.key() == job.plan.key()), None)
+    return next((each for each in alike if _work(each) == _work(job)), None)
+
+
+def _work(job: Job) -> tuple[object, ...]:
+    """What a job does, apart from its output."""
+    return job.plan.key(), job.model_dir, job.tuning
 
 
 def _rest(backend: Backend, jobs: Sequence[Job]) -> str:

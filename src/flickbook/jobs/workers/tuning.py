@@ -40,7 +40,8 @@ def tuned(
 
     `watch` receives a Step for each encoded clip and each row of the log; samples are the previews. Raises Cancelled if
     the run is to stop or `may_write` forbids it, and the errors of `learn.tuning.tune`. A LoRA in the job's own
-    directory is published for its owner; of a fine-tuned model the network is kept.
+    directory is published for its owner; of a fine-tuned model the network is kept. There only an earlier attempt can
+    still be writing: it stops at its next update, because it has lost its lease, and this one waits.
     """
     training = training_of(artifacts, job)
     began: dict[str, float] = {}
@@ -55,11 +56,17 @@ def tuned(
         every = max(1, len(frames) // 8)
         watch.show(lambda: [(job, webp(frames[::every], fps / every))])
 
+    def wait() -> bool:
+        if cancel():
+            raise Cancelled
+        return training.uploaded
+
     hooks = Hooks(
         on_clip=lambda done, total: step("encode", done, total),
         on_row=lambda row: step("train", int(row["update"]), training.config.iterations),
         on_sample=sampled,
         stop=cancel,
+        wait=wait,
         may_write=may_write,
     )
 

@@ -44,11 +44,12 @@ class TuneConfig:
     `rank` is the rank of the LoRA's matrices; its alpha equals the rank, so its scale is 1. `target_modules` selects
     the layers that get one: those of attention, or all linear and convolution layers. With `full` every weight of the
     denoising network is trained instead. `iterations` is the number of updates, of `batch` clips each; `lr` rises over
-    `warmup` updates and falls to 0 along a cosine. `validation` is the share of the clips that is held out, and the
-    training stops after `patience` evaluations on them without improvement (0: never). In each update `prior` examples
-    more have prompts that the model knows, and the LoRA learns to leave their films as they are. `precision` is that of
-    the computation, and on a GPU of the frozen weights too; trained weights are float32. `auto` is bf16 where the
-    device computes in it, else fp16 on a GPU and fp32 on a processor.
+    `warmup` updates and falls to 0 along a cosine. `validation` is the share of the clips that is held out.
+    Their loss is evaluated every `validate_every` updates, and the training stops once `patience` evaluations since the
+    lowest one were more than 5 % above it (0: never). In each update `prior` examples more have prompts that the model
+    knows, and the LoRA learns to leave their films as they are. `precision` is that of the computation, and on a GPU of
+    the frozen weights too; trained weights are float32. `auto` is bf16 where the device computes in it, else fp16 on a
+    GPU and fp32 on a processor.
     """
 
     full: bool = False

@@ -19,7 +19,7 @@ from flickbook.learn.tuning.target import Batch, Condition, Target, autocast, dt
 #: The share of the rate of a large matrix product that an update reaches; training the built-in model reached 0.38 in
 #: bfloat16.
 EFFICIENCY = 0.3
-#: float32 weight, gradient and two moments of each trained weight, and a copy of the best ones.
+#: Of each trained weight, beside itself: gradient, two moments, the best one, and for a moment the next best one.
 _TRAINED = 5
 
 
@@ -34,12 +34,19 @@ class Cost:
 
 
 def cost(
-    target: Target, shape: Sequence[int], condition: Condition, fps: float, config: TuneConfig, processes: int = 1
+    target: Target,
+    shape: Sequence[int],
+    condition: Condition,
+    fps: float,
+    config: TuneConfig,
+    processes: int = 1,
+    sampled: int = 0,
 ) -> Cost:
     """The cost of a training on latents of `shape` (c, f, h, w), the largest of its buckets.
 
-    Nothing is computed: an update runs on tensors without data. Memory is what the backward pass keeps, the networks
-    and the optimizer; seconds assume `EFFICIENCY` of this device's matrix-product rate.
+    Nothing is computed: an update runs on tensors without data. Memory is the networks, the optimizer, and what the
+    backward pass keeps, or the `sampled` bytes that a sample brings to the device if these are more; seconds assume
+    `EFFICIENCY` of this device's matrix-product rate.
     """
     clips = max(1, config.batch // processes)
     kept, forward, both = _update(target, (clips, *shape), [condition] * clips, fps, config)
@@ -47,17 +54,28 @@ def cost(
     # forward pass, without the LoRA.
     prior = config.prior // processes / clips
     operations = both + prior * (both + forward)
-    parameters = adapter.trained(target.networks).values()
-    networks = [network for network in target.networks.values() if not config.offload]
-    loaded = sum(each.nbytes for network in networks for each in network.parameters())
-    state = _TRAINED * 4 * sum(each.numel() for each in parameters)
     rate = matmul_rate(target.device, dtype=dtype_of(config)) * EFFICIENCY
     return Cost(
-        memory.PROCESS + loaded + state + round(max(1.0, prior) * kept),
+        memory.PROCESS + _lasting(target, config) + max(round(max(1.0, prior) * kept), sampled),
         memory.free(target.device, processes),
         operations,
         operations * config.iterations / rate,
     )
+
+
+def _lasting(target: Target, config: TuneConfig) -> int:
+    """Bytes of the networks and the optimizer on the target's device, all through the training."""
+    device = target.device.type
+    trained = adapter.trained(target.networks).values()
+    state = _TRAINED * 4 * sum(each.numel() for each in trained if each.device.type == device)
+    if device == "cuda":
+        # Measured: what else is there stays too, such as an autoencoder, or the model of an earlier film.
+        blocks = target.units() if config.offload else ()
+        moved = (sum(each.nbytes for each in block.parameters()) for block in blocks)
+        return memory.held(target.device) + state + max(moved, default=0)
+    # Pages of a weights file count as free memory, although the process maps them.
+    networks = [network for network in target.networks.values() if not config.offload]
+    return state + sum(each.nbytes for network in networks for each in network.parameters())
 
 
 def _update(

@@ -116,9 +116,12 @@ class Tuner:
         finite = torch.isfinite(value.detach()).float()
         if bool(self.accelerator.reduce(finite, "sum") == self.ranks) if self.accelerator else bool(finite):
             return
-        newest = self.save() if self.rank == 0 else self.out
-        limit = f"the {what} of update {self.progress.update} is not finite; the weights before it are in {newest}"
-        raise RequestError("lr", self.config.lr, limit, "lower it and start again in another output directory")
+        newest, done = self.save() if self.rank == 0 else self.out, self.progress.update
+        limit = f"the {what} of update {done + 1} is not finite; the weights before it are in {newest}"
+        remedy = "lower it and start again in another output directory"
+        if done:  # a training has at least one update
+            remedy += f", or end this training with these weights: the same command with `--iterations {done}`"
+        raise RequestError("lr", self.config.lr, limit, remedy)
 
     def _share_gradients(self) -> None:
         """Average the gradients of all processes."""
@@ -178,6 +181,7 @@ class Tuner:
         self, save_every: float, every: tuple[int, ...], stop: Callable[[], bool] | None
     ) -> Iterator[dict[str, float]]:
         saved = began = time.monotonic()
+        first = self.progress.update
         rows: list[dict[str, float]] = []
         while not self.ended:
             if stop is not None and stop():
@@ -194,7 +198,7 @@ class Tuner:
                 self.save()
                 saved = time.monotonic()
         self.progress.seconds += time.monotonic() - began
-        if self.rank == 0:
+        if self.rank == 0 and self.progress.update > first:
             self.save()
 
     @torch.no_grad()
@@ -222,9 +226,12 @@ class Tuner:
         return self.config.same_run() | {"processes": self.ranks}
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint. Raises WeightsError if it is damaged, RequestError for other options or clips."""
+        """Continue from a checkpoint, or end with it if it has just as many updates as the options ask for. Raises
+        WeightsError if it is damaged, RequestError for other options or clips."""
         tensors, values = checkpoint.load(path)
         wrong = [name for name, value in self._identity().items() if values["config"].get(name) != value]
+        if values["progress"]["update"] == self.config.iterations:  # no update is left whose learning rate they decide
+            wrong = [name for name in wrong if name != "iterations"]
         wrong += ["clips"] if values["data"] != self.examples.digest else []
         if wrong:
             limit = f"holds a training with other options ({', '.join(wrong)} differ)"
@@ -239,17 +246,26 @@ class Tuner:
         self.progress = Progress(**values["progress"])
 
 
-def _optimizer(parameters: list[nn.Parameter], config: TuneConfig, device: torch.device) -> torch.optim.Optimizer:
-    how: dict[str, Any] = {"lr": config.lr, "betas": (0.9, 0.99), "weight_decay": config.weight_decay}
+def check_optimizer(config: TuneConfig, device: torch.device) -> None:
+    """Raise RequestError if the optimizer needs another device, or a package that is not installed."""
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **how)
+        return
     if device.type != "cuda":
         raise RequestError("optimizer", config.optimizer, "needs a CUDA GPU", "use adamw")
     try:
-        import bitsandbytes
+        import bitsandbytes  # noqa: F401
     except ImportError:
         remedy = "install it with pip, or use adamw"
         raise RequestError("optimizer", config.optimizer, "needs the package bitsandbytes", remedy) from None
+
+
+def _optimizer(parameters: list[nn.Parameter], config: TuneConfig, device: torch.device) -> torch.optim.Optimizer:
+    how: dict[str, Any] = {"lr": config.lr, "betas": (0.9, 0.99), "weight_decay": config.weight_decay}
+    check_optimizer(config, device)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **how)
+    import bitsandbytes
+
     eight: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(parameters, **how)
     return eight
 

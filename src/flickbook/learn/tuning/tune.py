@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import torch
 from flickbook import catalogue
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.pipelines.directory import class_of
-from flickbook.errors import Cancelled, MissingExtra, OutputError, RequestError
+from flickbook.errors import Cancelled, MissingExtra, RequestError
 from flickbook.hub import find
 from flickbook.learn import checkpoint, memory
 from flickbook.learn.train import append_log, trim_log
@@ -30,11 +31,12 @@ from flickbook.learn.tuning.cost import Cost, cost
 from flickbook.learn.tuning.data.buckets import Bucket, buckets
 from flickbook.learn.tuning.data.cache import Examples, build
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
+from flickbook.learn.tuning.output import alone, check_output
 from flickbook.learn.tuning.prior import prior_prompts
 from flickbook.learn.tuning.publish import Source
-from flickbook.learn.tuning.record import RECORD, record
+from flickbook.learn.tuning.record import record
 from flickbook.learn.tuning.target import Sampling, Target, autocast, dtype_of, usual_precision
-from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner
+from flickbook.learn.tuning.trainer import NOISE_BINS, Tuner, check_optimizer
 from flickbook.learn.tuning.unet import UNetTarget
 from flickbook.media.clip import Clip
 from flickbook.spec import Plan
@@ -65,13 +67,15 @@ class Training:
 @dataclass
 class Hooks:
     """What a caller hears of a run: encoded clips (done, total), rows of the log, and samples (update, frames, fps).
-    `stop` is asked before each update; True ends the run with a checkpoint. Nothing is written once `may_write` is
+    `stop` is asked before each update; True ends the run with a checkpoint. `wait` is asked again and again while
+    another training writes to the output directory; False refuses this one. Nothing is written once `may_write` is
     False."""
 
     on_clip: Callable[[int, int], None] | None = None
     on_row: Callable[[dict[str, float]], None] | None = None
     on_sample: Callable[[int, np.ndarray, float], None] | None = None
     stop: Callable[[], bool] | None = None
+    wait: Callable[[], bool] = lambda: False
     may_write: Callable[[], bool] = lambda: True
 
 
@@ -96,12 +100,17 @@ class Prepared:
         return Sampling(**{each.name: getattr(self.training.plan, each.name) for each in fields(Sampling)})
 
     def cost(self, processes: int = 1) -> Cost:
-        """Memory and time of the largest bucket."""
+        """Memory and time of the largest bucket, with everything off a GPU that no update needs."""
         largest = max(self.groups, key=lambda each: each.num_frames * each.height * each.width)
         still = np.zeros((largest.num_frames, largest.height, largest.width, 3), np.uint8)
         latents = self.target.encode(still)
         condition = self.target.embed(self.prompt)
-        return cost(self.target, latents.shape, condition, self.sampling.fps, self.training.config, processes)
+        device = self.target.device
+        whole = memory.held(device)
+        if device.type == "cuda":
+            self.target.release()
+        again = whole - memory.held(device) if self.training.sample_every else 0
+        return cost(self.target, latents.shape, condition, self.sampling.fps, self.training.config, processes, again)
 
 
 def source_of(name: str, model_dir: Path | None) -> Source:
@@ -117,14 +126,14 @@ def source_of(name: str, model_dir: Path | None) -> Source:
 def prepare(training: Training, on_file: Callable[[int, int], None] | None = None) -> Prepared:
     """Read the dataset, load the model, and sort the clips into buckets; trains nothing.
 
-    Raises the errors of `source_of` and of `data.dataset.read`, OutputError if the output holds something else, and
-    RequestError for a size that the model cannot have.
+    Raises the errors of `source_of` and of `data.dataset.read`, OutputError if the output holds something else,
+    MissingExtra, and RequestError for a size that the model cannot have, or an optimizer that the device lacks.
     """
     check_output(training.output)
-    plan = training.plan
+    plan, device = training.plan, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = source_of(plan.model, training.model_dir)
+    _check_packages(training.config, device)
     dataset = read(training.directory, on_file, only_inside=training.uploaded)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     training = replace(training, config=_with_precision(training.config, training.output / _CHECKPOINTS, device))
     target = _target(source, training.config, device)
     for name, value in (("width", plan.width), ("height", plan.height)):
@@ -155,12 +164,14 @@ def _with_precision(config: TuneConfig, checkpoints: Path, device: torch.device)
     return replace(config, precision=begun or usual_precision(device))
 
 
-def check_output(output: Path) -> None:
-    """Raise OutputError if the output exists and is not the directory of a training."""
-    if output.exists() and not output.is_dir():
-        raise OutputError(output, "is not a directory", "choose another output directory")
-    if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
-        raise OutputError(output, "holds other files", "choose another output directory")
+def _check_packages(config: TuneConfig, device: torch.device) -> None:
+    """Import what the training needs when the clips are encoded. Raises MissingExtra, and RequestError."""
+    for name in ("tensorboardX", *(() if config.full else ("peft",))):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise MissingExtra(name, "train") from error
+    check_optimizer(config, device)
 
 
 def _target(source: Source, config: TuneConfig, device: torch.device) -> Target:
@@ -193,13 +204,21 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
     """Train, and write the result to the output directory. Returns the film of the prompt with the LoRA; None if `stop`
     ended the run, and in every process but the first.
 
-    Raises RequestError if memory does not suffice, or if the loss is not finite.
+    Raises RequestError if memory does not suffice, or if the loss is not finite, and OutputError if another training
+    writes to the directory.
     """
-    hooks, training, out = hooks or Hooks(), prepared.training, prepared.training.output
-    config, model = training.config, prepared.source.model
+    hooks, out, config = hooks or Hooks(), prepared.training.output, prepared.training.config
     found = prepared.cost(accelerator.num_processes if accelerator else 1)
     memory.refuse_beyond(found.memory_bytes, found.free_bytes, "batch", config.batch, "lower it, or the size")
     out.mkdir(parents=True, exist_ok=True)
+    with alone(out, hooks.wait, accelerator):
+        return _tuned(prepared, hooks, accelerator)
+
+
+def _tuned(prepared: Prepared, hooks: Hooks, accelerator: Any) -> Clip | None:
+    """Train in a directory that no other process writes to."""
+    training, out = prepared.training, prepared.training.output
+    config, model = training.config, prepared.source.model
     place = str(training.directory.resolve())
     record(out, {"model": model.name, "revision": model.revision(), "dataset": place})
     examples = build(
@@ -227,6 +246,8 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
 
 def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
     """Run the updates, with log, samples and TensorBoard. Returns whether the training ended."""
+    from tensorboardX import SummaryWriter
+
     training, out, samples = prepared.training, prepared.training.output, prepared.training.output / "samples"
     if tuner.rank:  # the first process writes
         for _ in tuner.run(training.save_every, stop=hooks.stop):
@@ -234,7 +255,7 @@ def _trained(prepared: Prepared, tuner: Tuner, hooks: Hooks) -> bool:
         return tuner.ended
     samples.mkdir(exist_ok=True)
     trim_log(out / "log.csv", tuner.progress.update + 1)
-    writer = _tensorboard(out / "tensorboard", tuner.progress.update)
+    writer = SummaryWriter(str(out / "tensorboard"), purge_step=tuner.progress.update or None)
     sampled = tuner.progress.update
     for row in tuner.run(training.save_every, sample_every=training.sample_every, stop=hooks.stop):
         number = int(row["update"])
@@ -297,11 +318,3 @@ def _plot(out: Path) -> None:
         training_plot(out, out / "training.png")
     except FlickbookError:  # no matplotlib: the log is there
         return
-
-
-def _tensorboard(directory: Path, first: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise MissingExtra("tensorboardX", "train") from error
-    return SummaryWriter(str(directory), purge_step=first or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -52,10 +53,11 @@ class UNetTarget:
             self.model.unload_text_encoder()
 
     def compute_on(self, device: torch.device) -> None:
-        """Move all but the units."""
+        """Move all but the units. A text encoder that is loaded again is loaded there."""
         place_outside(self.model.unet, self.units(), device)
         for network in (self.model.autoencoder, self.model.text_encoder):
             network.to(device)
+        self.model.reader = partial(self.model.reader, device=device)
         self.device = self.model.device = device
 
     def units(self) -> Sequence[nn.Module]:
@@ -73,6 +75,7 @@ class UNetTarget:
         rates = [how.fps if self.fps is None else self.fps]
         for reached in model.denoise(state, context, negative, [how.guidance_scale], "ddim", rates):
             state = reached
+        self.release()
         return torch.cat(list(model.decode(state.latents[0].float()))).numpy()
 
     def losses(self, batch: Batch, source: torch.Generator) -> Losses:
