@@ -31,6 +31,9 @@ def distill(
     batch: Annotated[int, typer.Option(min=1, help="Films in each update.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 3e-4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the films and of the training.")] = 0,
+    accelerate: Annotated[
+        bool, typer.Option("--accelerate", help="Distribute the training over the processes of `accelerate launch`.")
+    ] = False,
     model_dir: options.ModelDir = None,
     yes: options.Yes = False,
 ) -> None:
@@ -41,13 +44,18 @@ def distill(
         require_model(model, None, yes)
     from flickbook.learn.distillation.distill import DistillConfig
     from flickbook.learn.distillation.student import main, teacher_of
+    from flickbook.learn.session import accelerated
 
     teacher, _ = teacher_of(model, model_dir)
     scale = teacher.guidance_scale.default if guidance_scale is None else guidance_scale
     config = DistillConfig(steps, scale, iterations, batch, lr, seed=seed)
-    for row in main(model, out, config, prompts, num_films, _note, model_dir):
-        console.note(f"update {row['update'] + 1:.0f}, {row['steps']:.0f} steps: loss {row['loss']:.5f}")
-    print(out / "model")
+    with accelerated(accelerate) as accelerator:
+        first = accelerator is None or accelerator.is_main_process
+        for row in main(model, out, config, prompts, num_films, _note, model_dir, accelerator):
+            if first:
+                console.note(f"update {row['update'] + 1:.0f}, {row['steps']:.0f} steps: loss {row['loss']:.5f}")
+    if first:
+        print(out / "model")
 
 
 def _note(done: int, total: int) -> None:

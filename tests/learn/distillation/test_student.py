@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +62,28 @@ def test_a_student_is_made_beside_its_teacher_and_runs(published: Path, tmp_path
     stamps = [path.stat().st_mtime_ns for path in films]
     assert verify(distilled(published, tmp_path / "out")) == found, "nothing is trained again"
     assert [path.stat().st_mtime_ns for path in films] == stamps
+
+
+@pytest.mark.slow
+def test_two_processes_distill_what_one_does(published: Path, tmp_path: Path) -> None:
+    alone, shared = (tmp_path / name for name in ("alone", "shared"))
+    words = ["distill", str(published), "--steps", "16", "--iterations", "2", "--batch", "2", "--num-films", "3"]
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    for start, out, more in (([sys.executable], alone, []), (ranks, shared, ["--accelerate"])):
+        call = [*start, "-m", "flickbook", *words, "--out", str(out), *more]
+        done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [str(out / "model")]
+    one, two = (load_file(out / "model/turbo/diffusion_pytorch_model.safetensors") for out in (alone, shared))
+    before = load_file(published / "unet/diffusion_pytorch_model.safetensors")
+    change = {name: (value.float() - before[name].float()) for name, value in one.items()}
+    apart = {name: (value.float() - two[name].float()) for name, value in one.items()}
+    assert norm(apart) < 0.05 * norm(change), "each trained on half of every batch"
+
+
+def norm(tensors: Mapping[str, torch.Tensor]) -> float:
+    return float(sum(value.square().sum() for value in tensors.values()) ** 0.5)
 
 
 @pytest.mark.parametrize(("name", "value"), [("prompts", ["another"]), ("batch", 4), ("seed", 1), ("model", None)])

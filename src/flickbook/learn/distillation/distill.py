@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,10 +127,22 @@ class LatentFilms:
 
 
 class Distiller:
-    """A student and the network that it learns from. Every random draw depends on the seed and the update only."""
+    """A student and the network that it learns from. Every random draw depends on the seed and the update only.
 
-    def __init__(self, teacher: TextToVideo, films: LatentFilms, config: DistillConfig, out: Path) -> None:
+    Several processes share each batch through `accelerator`; the first one writes. Raises RequestError for a batch that
+    they cannot share.
+    """
+
+    def __init__(
+        self, teacher: TextToVideo, films: LatentFilms, config: DistillConfig, out: Path, accelerator: Any = None
+    ) -> None:
         self.config, self.films, self.out, self.number = config, films, out, 0
+        self.accelerator = accelerator
+        self.rank: int = accelerator.process_index if accelerator else 0
+        self.ranks: int = accelerator.num_processes if accelerator else 1
+        if config.batch % self.ranks:
+            limit = f"must be a multiple of {self.ranks}, the number of processes"
+            raise RequestError("batch", config.batch, limit, f"ask for {self.ranks}, or another number of processes")
         self.device, self.schedule = teacher.device, teacher.schedule.of_students()
         self.student: UNet3D = copy.deepcopy(teacher.unet).float().requires_grad_(True)
         self.average = {name: value.clone() for name, value in self.student.state_dict().items()}
@@ -212,7 +225,9 @@ class Distiller:
         places = (((torch.arange(config.batch) + offset) / config.batch) * len(grid)).long().clamp(max=len(grid) - 1)
         places = places[torch.randperm(config.batch, generator=source)].to(self.device)
         x0 = self.films.latents[chosen].float()
-        epsilon = torch.randn(x0.shape, generator=source).to(self.device)
+        epsilon = torch.randn(x0.shape, generator=source)
+        mine = slice(self.rank, None, self.ranks)
+        chosen, places, x0, epsilon = chosen[mine], places[mine], x0[mine], epsilon[mine].to(self.device)
         here = torch.tensor(grid, device=self.device)[places]
         x = self.schedule.add_noise(x0.to(self.device), epsilon, here)
         with torch.no_grad():
@@ -223,18 +238,34 @@ class Distiller:
         _, sigma = self._levels(here, x)
         # 1 / sigma^2 = 1 + SNR: the error of v, for networks that predict v.
         loss = ((estimate - target) / sigma).square().mean()
-        if not torch.isfinite(loss):
+        mean = self._shared(loss.detach())
+        if not torch.isfinite(mean):
             limit = f"the loss of update {number} is not finite"
             raise RequestError("lr", config.lr, limit, "start again with a lower one, in another --out")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._share_gradients()
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
         self.optimizer.step()
         self._average(number % config.iterations)
         self.number += 1
         if self.number % config.iterations == 0:
             self._advance()
-        return {"update": number, "steps": len(grid), "loss": float(loss.detach())}
+        return {"update": number, "steps": len(grid), "loss": float(mean)}
+
+    def _shared(self, value: Tensor) -> Tensor:
+        """The mean of a value over all processes."""
+        return self.accelerator.reduce(value, "mean") if self.ranks > 1 else value
+
+    def _share_gradients(self) -> None:
+        """Average the gradients of all processes, in one message."""
+        if self.ranks == 1:
+            return
+        gradients = [each.grad for each in self.student.parameters() if each.grad is not None]
+        shared = self._shared(torch.cat([each.flatten() for each in gradients]))
+        parts = torch.split(shared, [each.numel() for each in gradients])
+        for each, part in zip(gradients, parts, strict=True):
+            each.copy_(part.view_as(each))
 
     @torch.no_grad()
     def _average(self, place: int) -> None:
@@ -276,7 +307,8 @@ class Distiller:
             if self.number % log_every == 0 or self.number == self.total:
                 yield {**rows[-1], "loss": sum(row["loss"] for row in rows) / len(rows)}
                 rows = []
-            if time.monotonic() - saved > save_every:
+            if self.rank == 0 and time.monotonic() - saved > save_every:
                 self.save()
                 saved = time.monotonic()
-        self.save()
+        if self.rank == 0:
+            self.save()

@@ -13,7 +13,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,13 +166,16 @@ def publish(source: Path, distiller: Distiller, out: Path) -> Path:
     return out
 
 
-def _check_memory(networks: TextToVideo, config: DistillConfig, shape: tuple[int, int, int, int]) -> None:
+def _check_memory(
+    networks: TextToVideo, config: DistillConfig, shape: tuple[int, int, int, int], ranks: int = 1
+) -> None:
     unet, (channels, frames, height, width) = networks.unet, shape
+    films = max(1, config.batch // ranks)
 
     def forward(shapes: torch.nn.Module) -> torch.Tensor:
-        x = torch.empty(config.batch, channels, frames, height, width, device="meta")
-        context = torch.empty(config.batch, 77, unet.config.cross_attention_dim, device="meta")
-        each = torch.empty(config.batch, device="meta")
+        x = torch.empty(films, channels, frames, height, width, device="meta")
+        context = torch.empty(films, 77, unet.config.cross_attention_dim, device="meta")
+        each = torch.empty(films, device="meta")
         found: torch.Tensor = shapes(x, each, context, each)
         return found
 
@@ -179,7 +184,7 @@ def _check_memory(networks: TextToVideo, config: DistillConfig, shape: tuple[int
     loaded = sum(each.nbytes for network in networks.in_memory() for each in network.parameters())
     need = memory.required(weights, 2, memory.activations(unet, forward), loaded)
     remedy = "lower it, or use a machine with more memory"
-    memory.refuse_beyond(need, memory.free(networks.device), "batch", config.batch, remedy)
+    memory.refuse_beyond(need, memory.free(networks.device, ranks), "batch", config.batch, remedy)
 
 
 def main(
@@ -190,26 +195,32 @@ def main(
     num_films: int = 400,
     progress: _Progress | None = None,
     model_dir: Path | None = None,
+    accelerator: Any = None,
 ) -> Iterator[dict[str, float]]:
     """Make the films, train, and write `out/model`. Yields a row of the training's log every 50 updates.
 
-    `progress` is called with (films done, films in all). Raises what `teacher_of`, `prompts_of` and `films_of` raise,
-    OutputError if `out` is not a directory, and RequestError if the machine has too little memory.
+    With `accelerator` several processes share the updates; the first makes the films and writes. `progress` is called
+    with (films done, films in all). Raises what `teacher_of`, `prompts_of` and `films_of` raise, OutputError if `out`
+    is not a directory, and RequestError if the machine has too little memory.
     """
     if out.exists() and not out.is_dir():
         raise OutputError(out, "is not a directory", "name another one")
     model, directory = teacher_of(name, model_dir)
     texts = prompts_of(model, prompts, num_films)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device: Any = "cpu"  # accelerate numbers processors too, which files cannot be loaded to
+    if torch.cuda.is_available():
+        device = accelerator.device if accelerator else "cuda"
     networks = TextToVideo.load(directory, device=device)
-    _check_memory(networks, config, _shape(networks, model))
-    maker = networks if device == "cuda" else TextToVideo.load(directory).pack()
+    _check_memory(networks, config, _shape(networks, model), accelerator.num_processes if accelerator else 1)
     scenes = scenes_of(num_films) if prompts is None else ()
-    films = films_of(maker, texts, config, model, out / "films", scenes, progress)
-    del maker
-    distiller = Distiller(networks, films, config, out / "distillation")
+    with accelerator.main_process_first() if accelerator else nullcontext():
+        maker = networks if networks.device.type == "cuda" else TextToVideo.load(directory).pack()
+        films = films_of(maker, texts, config, model, out / "films", scenes, progress)
+        del maker
+    distiller = Distiller(networks, films, config, out / "distillation", accelerator)
     newest = checkpoint.latest(distiller.out)
     if newest is not None:
         distiller.restore(newest)
     yield from distiller.run()
-    publish(directory, distiller, out / "model")
+    if distiller.rank == 0:
+        publish(directory, distiller, out / "model")
