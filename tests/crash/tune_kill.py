@@ -26,7 +26,7 @@ from flickbook.spec import Request
 #: What must be the same after kills.
 SAME: Final = ("pytorch_lora_weights.safetensors", "with.mp4", "without.mp4")
 _UPDATES: Final = 12
-_PATIENCE: Final = 120.0
+_PATIENCE: Final = 600.0
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 
 from flickbook.learn.tuning.config import SEED_LIMIT, Precision, TuneConfig, config_of
 from flickbook.resolution import PROMPT_CHARACTERS
@@ -21,7 +20,7 @@ MAX_PRIOR_PROMPTS: Final = 1000
 def _line(prompt: str) -> str:
     """The prompt as one line, as it is stored."""
     if not (line := " ".join(prompt.split())):
-        raise PydanticCustomError("empty", "is empty")
+        raise ValueError("is empty")
     return line
 
 
