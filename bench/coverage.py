@@ -4,8 +4,8 @@
     python -m bench.coverage measure 0.25 --out runs/coverage/25
     flickbook evaluate --curve runs/coverage/25/report.json runs/coverage/100/report.json --out curve
 
-The network has 5 million parameters and learns core films only, so that a training takes an hour of one core and not
-days. The tokenizer and the autoencoder are those of the package, which see no pairs. Everything but `coverage` is the
+The network has 5 million parameters and learns core films only, so that a training takes less than that of the built-in
+model. The tokenizer and the autoencoder are those of the package, which see no pairs. Everything but `coverage` is the
 same for each training: films, steps, seeds. `measure` makes films of seen pairs and of the held-out pairs of the
 evaluation. Both commands resume.
 """
@@ -24,7 +24,7 @@ import flickbook.learn
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.learn.config import Stage, TrainConfig, read
-from flickbook.learn.evaluation.adherence import Tally, prompts
+from flickbook.learn.evaluation.adherence import GROUPS, Tally, prompts
 from flickbook.learn.evaluation.evaluate import Settings, draw
 from flickbook.learn.session import Session
 from flickbook.world.detect import Verdict, judge
@@ -71,7 +71,8 @@ def train(coverage: float, steps: int, out: Path) -> None:
 def measure(coverage: float, count: int, out: Path) -> dict[str, Any]:
     """Make the films that the log lacks, judge them, and write report.json for `flickbook evaluate --curve`."""
     networks, log = TextToVideo.load(out / "model").pack(), out / "films.jsonl"
-    chosen, settings = prompts(round(count / 0.56), coverage=coverage), Settings()
+    share = sum(GROUPS[group][2] for group in _GROUPS)
+    chosen, settings = prompts(round(count / share), coverage=coverage), Settings()
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     for group in _GROUPS:
         done = sum(row["group"] == group for row in rows)

@@ -145,15 +145,19 @@ def test_a_film_is_made_and_played_and_the_window_answers_meanwhile(window: Open
     assert entry.made and entry.plan.seed == 7
 
 
-@pytest.mark.slow
-@pytest.mark.model
-def test_a_film_is_paused_and_resumed(window: Open, root: Any) -> None:
-    shown = window(Local())
+def film_is_paused_and_resumed(shown: Window, root: Any) -> None:
+    """Make a film, pause it in the middle, and resume it to its end."""
     say(shown, num_inference_steps="60")
     shown.make()
     before = pause(shown, root)
     assert min(resume(shown, root, "denoise")) > before.index
     assert any("resumed from step" in note for note in shown.stage.entry.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_film_is_paused_and_resumed(window: Open, root: Any) -> None:
+    film_is_paused_and_resumed(window(Local()), root)
 
 
 @pytest.mark.slow
@@ -290,12 +294,7 @@ def test_a_service_makes_the_film(window: Open, root: Any, tmp_path: Path) -> No
 @pytest.mark.model
 def test_a_film_of_a_service_is_paused_and_resumed(window: Open, root: Any, tmp_path: Path) -> None:
     with working(tmp_path / "service") as service:
-        shown = window(Remote(service.live.url))
-        say(shown, num_inference_steps="60")
-        shown.make()
-        before = pause(shown, root)
-        assert min(resume(shown, root, "denoise")) > before.index
-        assert any("resumed from step" in note for note in shown.stage.entry.notes)
+        film_is_paused_and_resumed(window(Remote(service.live.url)), root)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
-from flickbook.learn import checkpoint
+from flickbook.learn import checkpoint, gradients
 from flickbook.learn.muon import Muon, groups_of
 from flickbook.learn.precision import autocast
 
@@ -238,13 +238,13 @@ class Distiller:
         _, sigma = self._levels(here, x)
         # 1 / sigma^2 = 1 + SNR: the error of v, for networks that predict v.
         loss = ((estimate - target) / sigma).square().mean()
-        mean = self._shared(loss.detach())
+        mean = self.accelerator.reduce(loss.detach(), "mean") if self.accelerator else loss.detach()
         if not torch.isfinite(mean):
             limit = f"the loss of update {number} is not finite"
             raise RequestError("lr", config.lr, limit, "start again with a lower one, in another --out")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._share_gradients()
+        gradients.average(self.student.parameters(), self.accelerator)
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
         self.optimizer.step()
         self._average(number % config.iterations)
@@ -252,20 +252,6 @@ class Distiller:
         if self.number % config.iterations == 0:
             self._advance()
         return {"update": number, "steps": len(grid), "loss": float(mean)}
-
-    def _shared(self, value: Tensor) -> Tensor:
-        """The mean of a value over all processes."""
-        return self.accelerator.reduce(value, "mean") if self.ranks > 1 else value
-
-    def _share_gradients(self) -> None:
-        """Average the gradients of all processes, in one message."""
-        if self.ranks == 1:
-            return
-        gradients = [each.grad for each in self.student.parameters() if each.grad is not None]
-        shared = self._shared(torch.cat([each.flatten() for each in gradients]))
-        parts = torch.split(shared, [each.numel() for each in gradients])
-        for each, part in zip(gradients, parts, strict=True):
-            each.copy_(part.view_as(each))
 
     @torch.no_grad()
     def _average(self, place: int) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from flickbook.diffusion import heap
 from flickbook.errors import RequestError
-from flickbook.learn import checkpoint
+from flickbook.learn import checkpoint, gradients
 from flickbook.learn.train import mean_row
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
@@ -88,7 +88,7 @@ class Tuner:
         if config.prior and self.examples.prior:  # afterwards, so that only one batch's activations are kept
             known = self.examples.prior_batch(config.prior // self.ranks, source)
             row["prior_loss"] = self._backward(self._losses(known, source, preserve=True))
-        self._share_gradients()
+        gradients.average(self.parameters.values(), self.accelerator)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), config.clip_norm)
         if not self.scaler.is_enabled():  # which skips an update whose gradient is not finite
@@ -122,14 +122,6 @@ class Tuner:
         if done:  # a training has at least one update
             remedy += f", or end this training with these weights: the same command with `--iterations {done}`"
         raise RequestError("lr", self.config.lr, limit, remedy)
-
-    def _share_gradients(self) -> None:
-        """Average the gradients of all processes."""
-        if self.accelerator and self.ranks > 1:
-            for parameter in self.parameters.values():
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
     @torch.no_grad()
     def validate(self) -> float:
