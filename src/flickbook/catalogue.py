@@ -265,9 +265,12 @@ class Model(Record):
         """The words of its training captions; None for a model without a list of them."""
         return vocabulary.known_words(self.path() / "tokenizer") if self.directory else None
 
-    def unlearned(self, prompt: str) -> str:
+    def unlearned(self, prompt: str, loras: Sequence[object] = ()) -> str:
         """A note that names every content word of a prompt that the model never saw in training, with the nearest word
-        it knows, and every word it knows only as another name for something; "" where there is none."""
+        it knows, and every word it knows only as another name for something; "" where there is none, and with LoRAs,
+        which may have taught it."""
+        if loras:
+            return ""
         known = self.known_words()
         unknown = vocabulary.unknown_words(prompt, known)
         parts = [f"did not learn {quoted(unknown, known or ())}"] if unknown else []

@@ -168,11 +168,15 @@ def test_decode_frames_does_not_change_the_frames(engine: Engine, plan: MakePlan
     assert np.abs(films(other, [plan()])[0].astype(int) - films(engine, [plan()])[0]).max() <= 1
 
 
-def test_unlearned_words_are_noted(engine: Engine, plan: MakePlan) -> None:
+def test_unlearned_words_are_noted_unless_a_lora_may_have_taught_them(
+    engine: Engine, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     list(engine.run([plan()]))
     assert engine.notes(["a red circle"]) == []
     (note,) = engine.notes(["a red walrus"])
     assert '"walrus"' in note and "text-to-video-ms-1.7b" in note
+    monkeypatch.setattr(engine, "loras", ((Path("walrus.safetensors"), 1.0),))
+    assert engine.notes(["a red walrus"]) == []
 
 
 def test_before_the_first_run_there_are_no_notes() -> None:

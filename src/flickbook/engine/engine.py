@@ -78,7 +78,7 @@ class Engine:
             return []
         rungs = [f"out of memory; continued with {rung}" for rung in self.placement.rungs]
         cut = [_cut(self.model.name, rest) for each in prompts if (rest := self._family.unread(each))]
-        return [*self._family.notes, *rungs, *filter(None, [self.model.unlearned(" ".join(prompts))]), *cut]
+        return [*self._family.notes, *rungs, *filter(None, [self.model.unlearned(" ".join(prompts), self.loras)]), *cut]
 
     def loaded(self) -> Family:
         """Load the model if needed and return it. Raises WeightsError, HubError."""

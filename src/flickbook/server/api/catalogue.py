@@ -92,5 +92,5 @@ def _estimate(body: EstimateRequest, service: Service, owner: str) -> EstimateRe
     finished(plan)
     found = estimate_plan(plan, None, body.precision)
     prompts = " ".join([plan.prompt, *(text for _, text in plan.prompt_at)])
-    texts = [catalogue.find(plan.model).unlearned(prompts), *notes(request, plan)]
+    texts = [catalogue.find(plan.model).unlearned(prompts, plan.loras), *notes(request, plan)]
     return EstimateResponse(**vars(found), plan=plan, notes=[note for note in texts if note])
