@@ -195,7 +195,7 @@ def training() -> Fields:
         "prompt": gr.Textbox(
             label="Prompt of the samples", placeholder="the first caption", lines=1, max_length=PROMPT_CHARACTERS
         ),
-        "iterations": gr.Slider(10, 4000, value=400, step=10, precision=0, label="Updates"),
+        "iterations": gr.Slider(10, 4000, value=600, step=10, precision=0, label="Updates"),
         "rank": gr.Slider(1, 128, value=16, step=1, precision=0, label="Rank"),
     }
 

@@ -56,7 +56,7 @@ class TuneConfig:
     rank: int = 16
     target_modules: str = "attention"
     train_text_encoder: bool = False
-    iterations: int = 400
+    iterations: int = 600
     batch: int = BATCH
     lr: float = 1e-3
     warmup: int = 20
