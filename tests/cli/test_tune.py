@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,9 @@ from tests.learn.tuning.conftest import case_of
 import flickbook
 from flickbook import catalogue
 from flickbook.cli.app import run
+from flickbook.cli.tune import SETTINGS
 from flickbook.learn.tuning import cost
+from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.output import alone
 from flickbook.learn.tuning.trainer import Tuner
 from flickbook.media.clip import Clip
@@ -55,6 +57,16 @@ def model(saved: Path) -> list[str]:
 def flick(words: list[str]) -> int:
     """The exit code of a command."""
     return run(words)
+
+
+def test_the_help_names_the_defaults_of_a_training() -> None:
+    told = {name: get_args(hint)[1].show_default for name, hint in SETTINGS.items()}
+    plain = {name: text for name, text in told.items() if isinstance(text, str) and " " not in text}
+    assert {"iterations", "batch", "rank", "patience", "validation"} <= set(plain)
+    usual = TuneConfig()
+    for name, text in plain.items():
+        value = getattr(usual, name)
+        assert text == (value if isinstance(value, str) else f"{value:g}"), name
 
 
 def trainings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

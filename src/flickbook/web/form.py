@@ -13,7 +13,7 @@ import gradio as gr
 
 from flickbook import catalogue, formats
 from flickbook.catalogue import Model, Real, Whole
-from flickbook.learn.tuning.config import BATCH, trainable_models
+from flickbook.learn.tuning.config import TuneConfig, trainable_models
 from flickbook.resolution import PROMPT_CHARACTERS
 from flickbook.server.api.requests import Precision
 from flickbook.spec import NO_AUDIO, Loop
@@ -195,8 +195,8 @@ def training() -> Fields:
         "prompt": gr.Textbox(
             label="Prompt of the samples", placeholder="the first caption", lines=1, max_length=PROMPT_CHARACTERS
         ),
-        "iterations": gr.Slider(10, 4000, value=600, step=10, precision=0, label="Updates"),
-        "rank": gr.Slider(1, 128, value=16, step=1, precision=0, label="Rank"),
+        "iterations": gr.Slider(10, 4000, value=TuneConfig.iterations, step=10, precision=0, label="Updates"),
+        "rank": gr.Slider(1, 128, value=TuneConfig.rank, step=1, precision=0, label="Rank"),
     }
 
 
@@ -205,7 +205,7 @@ def training_details() -> Fields:
     usual = "model default"
     return {
         "sample_every": gr.Slider(0, 500, value=50, step=10, precision=0, label="Updates between samples"),
-        "batch": gr.Textbox(label="Clips in each update", placeholder=str(BATCH), max_lines=1, max_length=4),
+        "batch": gr.Textbox(label="Clips in each update", placeholder=str(TuneConfig.batch), max_lines=1, max_length=4),
         "prior": gr.Textbox(label="Prior examples in each update", placeholder=usual, max_lines=1, max_length=4),
         "prior_prompts": gr.Textbox(
             label="Prior prompts, one per line",
