@@ -18,7 +18,8 @@ from tests.server.working import working
 from flickbook.desktop.sources.local import Local
 from flickbook.desktop.sources.remote import Remote
 from flickbook.desktop.sources.source import Entry, Source
-from flickbook.desktop.window import Window
+from flickbook.desktop.stage import Stage
+from flickbook.desktop.window import SMALLEST, Window
 from flickbook.jobs.backend import Backend
 from flickbook.jobs.create import tuning
 from flickbook.resolution import resolve
@@ -83,7 +84,18 @@ def pause(window: Window, root: Any) -> Entry:
     until(lambda: stage.entry.over, lambda: round_(root))
     assert stage.entry.state == "paused" and not stage.pause.master.winfo_manager()
     assert [name for name, each in stage.buttons.items() if each.winfo_manager()] == ["resume", "cancel", "again"]
+    root.geometry("{}x{}".format(*SMALLEST))
+    until(lambda: root.winfo_width() == SMALLEST[0], lambda: round_(root))
+    round_(root)
+    assert cut_off(stage) == []
     return before
+
+
+def cut_off(stage: Stage) -> list[str]:
+    """The buttons of which a part lies outside the stage."""
+    shown = {name: each for name, each in stage.buttons.items() if each.winfo_ismapped()}
+    edge = stage.winfo_rootx() + stage.winfo_width()
+    return [name for name, each in shown.items() if each.winfo_rootx() + each.winfo_reqwidth() > edge]
 
 
 def resume(window: Window, root: Any, phase: str) -> list[int]:

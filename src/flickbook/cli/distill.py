@@ -28,6 +28,10 @@ def distill(
     ] = None,
     num_films: Annotated[int, typer.Option(min=1, help="Films to learn from.")] = 400,
     iterations: Annotated[int, typer.Option(min=1, help="Updates in each phase.")] = 400,
+    guidance_iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Updates in the first phase, which folds guidance in. Default: --iterations."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Films in each update.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 3e-4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the films and of the training.")] = 0,
@@ -48,7 +52,7 @@ def distill(
 
     teacher, _ = teacher_of(model, model_dir)
     scale = teacher.guidance_scale.default if guidance_scale is None else guidance_scale
-    config = DistillConfig(steps, scale, iterations, batch, lr, seed=seed)
+    config = DistillConfig(steps, scale, iterations, guidance_iterations or 0, batch, lr, seed=seed)
     with accelerated(accelerate) as accelerator:
         first = accelerator is None or accelerator.is_main_process
         for row in main(model, out, config, prompts, num_films, _note, model_dir, accelerator):

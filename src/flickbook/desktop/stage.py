@@ -156,10 +156,24 @@ class Stage(ttk.Frame):
             self._progress.pack(fill="x", pady=(12, 0))
             return
         self._row.pack(anchor="w", pady=(12, 0))
+        self._flow(buttons(entry, self._local))
+
+    def _flow(self, names: tuple[str, ...]) -> None:
+        """Places these buttons side by side, in a second line where the stage is too narrow for one, and no others."""
         for button in self.buttons.values():
-            button.pack_forget()
-        for name in buttons(entry, self._local):
-            self.buttons[name].pack(side="left", padx=(0, theme.GAP))
+            button.grid_forget()
+        line = column = used = 0
+        for name in names:
+            button = self.buttons[name]
+            width = button.winfo_reqwidth()
+            if column and used + width > self.winfo_width():
+                line, column, used = line + 1, 0, 0
+            # In a second line it spans all columns, which keep the widths of the first.
+            how: Any = {"columnspan": len(names)} if line else {}
+            button.grid(
+                row=line, column=column, sticky="w", padx=(0, theme.GAP), pady=(theme.GAP if line else 0, 0), **how
+            )
+            column, used = column + 1, used + width + theme.GAP
 
     def emerge(self, frame_buffer: FrameBuffer) -> None:
         """Shows a preview of the current entry."""
@@ -172,6 +186,8 @@ class Stage(ttk.Frame):
     def _sized(self, event: Any) -> None:
         for label in (self._caption, self._facts, self._notes, self._message):
             label.configure(wraplength=max(200, event.width - 8))
+        if self.entry is not None and self.entry.over:
+            self._flow(buttons(self.entry, self._local))
 
 
 def buttons(entry: Entry, local: bool) -> tuple[str, ...]:

@@ -45,6 +45,12 @@ def test_each_phase_halves_the_steps(steps: int, phases: tuple[int, ...]) -> Non
     assert DistillConfig(steps).phases == phases
 
 
+def test_the_first_phase_may_be_longer(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
+    config = DistillConfig(steps=16, iterations=1, guidance_iterations=3, batch=1)
+    rows = list(Distiller(teacher, films, config, tmp_path).run(log_every=1))
+    assert [row["steps"] for row in rows] == [32, 32, 32, 16]
+
+
 @pytest.mark.parametrize("steps", [0, 3, 32, 64, -4])
 def test_a_student_has_fewer_steps_than_its_teacher(steps: int) -> None:
     with pytest.raises(RequestError, match=rf"steps={steps}: must be one of 16, 8, 4, 2, 1"):

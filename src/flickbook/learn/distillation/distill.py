@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import copy
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ class DistillConfig:
     steps: int = 4
     guidance_scale: float = 2.5
     iterations: int = 400  # updates in each phase
+    guidance_iterations: int = 0  # updates in the first phase; 0: as in the others
     batch: int = 8  # films in each update
     lr: float = 3e-4
     warmup_steps: int = 20
@@ -67,6 +70,11 @@ class DistillConfig:
         """The student's number of steps at the end of each phase; in the first only guidance is folded in."""
         halvings = (TEACHER_STEPS // self.steps).bit_length() - 1
         return tuple(TEACHER_STEPS >> phase for phase in range(halvings + 1))
+
+    @property
+    def updates(self) -> tuple[int, ...]:
+        """The number of updates in each phase."""
+        return (self.guidance_iterations or self.iterations, *[self.iterations] * (len(self.phases) - 1))
 
 
 @dataclass
@@ -156,16 +164,21 @@ class Distiller:
     @property
     def total(self) -> int:
         """Updates of all phases together."""
-        return self.config.iterations * len(self.config.phases)
+        return sum(self.config.updates)
 
     def _phase(self) -> int:
         """The phase of the next update, by its index."""
-        return min(self.number // self.config.iterations, len(self.config.phases) - 1)
+        ends = list(accumulate(self.config.updates))
+        return min(bisect_right(ends, self.number), len(ends) - 1)
+
+    def _place(self) -> int:
+        """The index of the next update in its phase."""
+        return self.number - sum(self.config.updates[: self._phase()])
 
     def _rate(self) -> float:
         """Warm-up, then linear to zero, in each phase anew."""
-        place = self.number % self.config.iterations
-        return self.config.lr * min(1.0, (place + 1) / self.config.warmup_steps) * (1 - place / self.config.iterations)
+        place, updates = self._place(), self.config.updates[self._phase()]
+        return self.config.lr * min(1.0, (place + 1) / self.config.warmup_steps) * (1 - place / updates)
 
     def _network(self, unet: UNet3D, guidance: float = 1.0) -> _Output:
         """A network as a function, with prompts, frame rate and guidance applied."""
@@ -247,9 +260,9 @@ class Distiller:
         gradients.average(self.student.parameters(), self.accelerator)
         nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
         self.optimizer.step()
-        self._average(number % config.iterations)
+        self._average(self._place())
         self.number += 1
-        if self.number % config.iterations == 0:
+        if self.number in accumulate(config.updates):
             self._advance()
         return {"update": number, "steps": len(grid), "loss": float(mean)}
 
