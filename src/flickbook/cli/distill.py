@@ -52,7 +52,15 @@ def distill(
 
     teacher, _ = teacher_of(model, model_dir)
     scale = teacher.guidance_scale.default if guidance_scale is None else guidance_scale
-    config = DistillConfig(steps, scale, iterations, guidance_iterations or 0, batch, lr, seed=seed)
+    config = DistillConfig(
+        steps=steps,
+        guidance_scale=scale,
+        iterations=iterations,
+        guidance_iterations=guidance_iterations or 0,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+    )
     with accelerated(accelerate) as accelerator:
         first = accelerator is None or accelerator.is_main_process
         for row in main(model, out, config, prompts, num_films, _note, model_dir, accelerator):
