@@ -62,8 +62,8 @@ def test_pixels_span_minus_one_to_one() -> None:
 
 
 def encode(frames: Tensor) -> Tensor:
-    """(16, 3, 128, 128) -> (16, 3, 8, 8)."""
-    return F.avg_pool2d(frames, 16)
+    """(16, 128, 128, 3) -> (16, 3, 8, 8)."""
+    return F.avg_pool2d(pixels(frames), 16)
 
 
 def test_shards_hold_latents_and_words_and_are_written_once(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_shards_hold_latents_and_words_and_are_written_once(tmp_path: Path) -> N
     assert films.latents.shape == (5, 16, 3, 8, 8) and films.latents.dtype == torch.float16
     assert films.scenes == scenes
     for scene, latents in zip(scenes, films.latents, strict=True):
-        assert torch.allclose(latents.float(), encode(pixels(render(scene))), atol=1e-3)
+        assert torch.allclose(latents.float(), encode(torch.from_numpy(render(scene))), atol=1e-3)
     (tmp_path / names[1]).unlink()
     before = (tmp_path / names[0]).stat().st_mtime_ns
     write_shards(tmp_path, scenes, encode, shard=2)

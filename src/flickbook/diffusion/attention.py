@@ -38,6 +38,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
     most of all in the backward pass.
     """
     few = k.shape[-2] <= 64 and (q.shape[-2] <= 64 or torch.is_grad_enabled())
+    if q.ndim > 4 and q.device.type == "cuda" and q.shape[:-3] == k.shape[:-3]:
+        # The fused kernels of a GPU take four dimensions only; with five, PyTorch computes and keeps the scores.
+        flat = (x.flatten(0, -4) for x in (q, k, v))
+        return F.scaled_dot_product_attention(*flat, is_causal=causal, scale=scale).view(q.shape)
     if not few or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     scale = q.shape[-1] ** -0.5 if scale is None else scale

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.learn import checkpoint
-from flickbook.learn.dataset import pixels, training_scenes
+from flickbook.learn.dataset import pixels, rendered, training_scenes
 from flickbook.learn.muon import Muon, groups_of
 from flickbook.learn.precision import autocast
 from flickbook.world.render import render
@@ -63,10 +63,11 @@ class AutoencodeConfig:
         return rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
 
 
-def frame_bank(config: AutoencodeConfig) -> np.ndarray:
-    """(n, h, w, 3) uint8: evenly spread frames of every film of the bank."""
+def frame_bank(config: AutoencodeConfig, workers: int = 0) -> np.ndarray:
+    """(n, h, w, 3) uint8: evenly spread frames of every film of the bank; that many processes render them."""
     every = 16 // config.frames_per_film
-    return np.concatenate([render(s)[i % every :: every] for i, s in enumerate(training_scenes(config.world))])
+    films = rendered(list(training_scenes(config.world)), workers=workers)
+    return np.concatenate([film[0].numpy()[i % every :: every] for i, film in enumerate(films)])
 
 
 def loss_of(images: Tensor, decoded: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from flickbook.errors import MediaError
 from flickbook.world import grammar
@@ -41,6 +42,8 @@ _OFFSETS = {
 GROUPS = tuple(_OFFSETS)
 #: How often a training caption says everything, something, or nothing (the last teaches guidance).
 _WHOLE, _BRIEF = 0.75, 0.15
+#: Films that are encoded together where several processes render.
+_AT_ONCE = 50
 
 
 def training_scenes(counts: dict[str, int], first: int = 0, coverage: float = 1.0) -> Iterator[Scene]:
@@ -63,25 +66,56 @@ def sentences(scenes: Sequence[Scene], each: int = 3) -> list[str]:
     return fixed + [grammar.caption(scene, rng) for scene in scenes for _ in range(each)]
 
 
-def pixels(film: np.ndarray) -> Tensor:
+def pixels(film: np.ndarray | Tensor) -> Tensor:
     """(frames, h, w, 3) uint8 -> (frames, 3, h, w) float32 in [-1, 1]."""
-    return torch.from_numpy(film).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    return torch.as_tensor(film).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+class _Rendered(Dataset[Tensor]):
+    """The films of scenes, (frames, h, w, 3) uint8."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        self.scenes = scenes
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, place: int) -> Tensor:
+        return torch.from_numpy(render(self.scenes[place]))
+
+
+def rendered(scenes: Sequence[Scene], at_once: int = 1, workers: int = 0) -> Iterable[Tensor]:
+    """The films of the scenes in order, `at_once` in each (n, frames, h, w, 3) uint8 tensor.
+
+    That many processes render; without any, this one does.
+    """
+    context = "fork" if workers else None  # the processes inherit the scenes, and use no GPU
+    return DataLoader(_Rendered(scenes), batch_size=at_once, num_workers=workers, multiprocessing_context=context)
+
+
+def workers_of(device: torch.device) -> int:
+    """Processes that prepare what a training on `device` needs: none where it computes on the processor itself."""
+    return max(1, (os.cpu_count() or 1) - 2) if device.type == "cuda" else 0
 
 
 def write_shards(
-    directory: Path, scenes: Sequence[Scene], encode: Callable[[Tensor], Tensor], shard: int, offset: int = 0
+    directory: Path, scenes: Sequence[Scene], encode: Callable[[Tensor], Tensor], shard: int, workers: int = 0
 ) -> None:
-    """Render, encode (frames, 3, h, w) -> (frames, c, h/f, w/f), and write shards of `shard` films; whole or absent."""
+    """Render, encode, and write shards of `shard` films; whole or absent.
+
+    `encode` gets the frames (n, h, w, 3) uint8 of one or more films and returns their latents (n, c, h/f, w/f).
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(scenes), shard):
-        path = directory / f"films-{offset + start // shard:05d}.safetensors"
-        if path.exists():
-            continue
-        part = scenes[start : start + shard]
-        latents = torch.stack([encode(pixels(render(scene))) for scene in part]).half()
+    paths = {directory / f"films-{start // shard:05d}.safetensors": start for start in range(0, len(scenes), shard)}
+    missing = {path: scenes[start : start + shard] for path, start in paths.items() if not path.exists()}
+    at_once = math.gcd(shard, _AT_ONCE) if workers else 1
+    films = iter(rendered([scene for part in missing.values() for scene in part], at_once, workers))
+    for path, part in missing.items():
+        latents = [encode(next(films).flatten(0, 1)) for _ in range(-(-len(part) // at_once))]
         listed = json.dumps([asdict(scene) for scene in part])
         temporary = path.with_suffix(".tmp")
-        save_file({"latents": latents.contiguous()}, temporary, metadata={"films": listed})
+        whole = torch.cat(latents).unflatten(0, (-1, FRAMES)).half().contiguous()
+        save_file({"latents": whole}, temporary, metadata={"films": listed})
         os.replace(temporary, path)
 
 

@@ -34,7 +34,10 @@ def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the parameters of groups marked `matrix`, AdamW for the others; one `lr` for each group."""
+    """Muon for the parameters of groups marked `matrix`, AdamW for the others; one `lr` for each group.
+
+    `lr` may be a tensor of no dimensions on the parameters' device: then a CUDA graph can hold the update.
+    """
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], weight_decay: float) -> None:
         super().__init__(list(groups), {"lr": 0.0, "betas": betas, "weight_decay": weight_decay, "matrix": False})
@@ -47,11 +50,7 @@ class Muon(torch.optim.Optimizer):
             if not parameters:
                 continue
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            if group["matrix"]:
-                self._muon(parameters, group)
-            else:
-                for parameter in parameters:
-                    self._adam(parameter, self.state[parameter], group)
+            (self._muon if group["matrix"] else self._adam)(parameters, group)
 
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [cast("Tensor", parameter.grad) for parameter in parameters]
@@ -67,22 +66,30 @@ class Muon(torch.optim.Optimizer):
         for shape, places in shapes.items():
             updates = orthogonal(torch.stack([ahead[i].flatten(1) for i in places]))
             # An update of the same size for each weight as Adam's, so that both can share a learning rate.
-            scale = 0.2 * max(shape) ** 0.5
-            for i, update in zip(places, updates, strict=True):
-                parameters[i].add_(update.view_as(parameters[i]), alpha=-group["lr"] * scale)
+            updates = updates * (0.2 * max(shape) ** 0.5 * group["lr"])
+            chosen = [parameters[i] for i in places]
+            changes = [update.view_as(parameter) for update, parameter in zip(updates, chosen, strict=True)]
+            torch._foreach_sub_(chosen, changes)
 
-    @staticmethod
-    def _adam(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        if not state:
-            state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            state["count"] = torch.zeros(())
+    def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                empty = {name: torch.zeros_like(parameter) for name in ("first", "second")}
+                self.state[parameter] |= {**empty, "count": torch.zeros((), device=parameter.device)}
+        gradients = [cast("Tensor", parameter.grad) for parameter in parameters]
+        states = [self.state[parameter] for parameter in parameters]
+        first, second, count = ([state[name] for state in states] for name in ("first", "second", "count"))
         fast, slow = group["betas"]
-        state["count"] += 1
-        first = state["first"].lerp_(parameter.grad, 1 - fast)  # type: ignore[arg-type]
-        second = state["second"].lerp_(parameter.grad.square(), 1 - slow)  # type: ignore[union-attr]
-        count = float(state["count"])
-        spread = (second / (1 - slow**count)).sqrt_().add_(1e-8)
-        parameter.addcdiv_(first, spread, value=-group["lr"] / (1 - fast**count))
+        torch._foreach_add_(count, 1)
+        torch._foreach_lerp_(first, gradients, 1 - fast)
+        torch._foreach_lerp_(second, torch._foreach_mul(gradients, gradients), 1 - slow)
+        counts = torch.stack(count)
+        spread = torch._foreach_div(second, list((1 - slow**counts).unbind()))
+        torch._foreach_sqrt_(spread)
+        torch._foreach_add_(spread, 1e-8)
+        change = torch._foreach_div(first, spread)
+        torch._foreach_mul_(change, list((group["lr"] / (1 - fast**counts)).unbind()))
+        torch._foreach_sub_(parameters, change)
 
 
 def groups_of(network: nn.Module, outer: tuple[str, ...] = ()) -> list[dict[str, Any]]:

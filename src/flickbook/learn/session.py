@@ -35,7 +35,7 @@ from flickbook.hub.manifest import read_config
 from flickbook.learn import checkpoint, memory
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
 from flickbook.learn.config import TrainConfig, read
-from flickbook.learn.dataset import Films, sentences, training_scenes, write_shards
+from flickbook.learn.dataset import Films, pixels, sentences, training_scenes, workers_of, write_shards
 from flickbook.learn.precision import autocast
 from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
@@ -98,7 +98,8 @@ class Session:
 
     def _train_autoencoder(self, config: AutoencoderConfig, start: dict[str, Tensor] | None) -> dict[str, Tensor]:
         work = self.out / "autoencoder"
-        trainer = AutoencoderTrainer(self.config.autoencoder, frame_bank(self.config.autoencoder), work, start)
+        bank = frame_bank(self.config.autoencoder, workers_of(self.device))
+        trainer = AutoencoderTrainer(self.config.autoencoder, bank, work, start)
         newest = checkpoint.latest(work)
         if newest is not None:
             trainer.restore(newest)
@@ -117,14 +118,14 @@ class Session:
 
         @torch.inference_mode()
         def encode(frames: Tensor) -> Tensor:
-            frames = frames.to(self.device).contiguous(memory_format=torch.channels_last)
+            frames = pixels(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
             with autocast(self.device):
                 return autoencoder.encode(frames).mean.float().cpu()
 
         directory = self.out / "films"
         self._same_world(directory)
         scenes = training_scenes(self.config.world, self.config.first_film, self.config.coverage)
-        write_shards(directory, list(scenes), encode, _SHARD)
+        write_shards(directory, list(scenes), encode, _SHARD, workers_of(self.device))
         return Films.load(directory, self.config.emphasis)
 
     def _same_world(self, directory: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
@@ -33,7 +34,8 @@ from flickbook.errors import WeightsError
 from flickbook.hub.layout import weights_file
 from flickbook.learn import checkpoint
 from flickbook.learn.config import TrainConfig
-from flickbook.learn.dataset import Films
+from flickbook.learn.dataset import Films, workers_of
+from flickbook.learn.graph import Graphed
 from flickbook.learn.muon import Muon, groups_of
 from flickbook.learn.precision import autocast
 from flickbook.learn.throughput import Throughput
@@ -98,6 +100,58 @@ def clip_length(config: TrainConfig, step: int) -> int:
     return length
 
 
+#: Latents (n, c, f, h, w), noise of that shape, timesteps (n,) and token ids (n, t).
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Batches(Dataset[Batch]):
+    """What each step learns from, on the processor."""
+
+    config: TrainConfig
+    films: Films
+    tokenizer: Tokenizer
+    rank: int = 0
+    ranks: int = 1
+
+    def clips(self, frames: int) -> int:
+        """One process's clips of a step."""
+        return max(1, self.config.frames_per_step // frames // self.ranks)
+
+    def __getitem__(self, step: int) -> Batch:
+        config, frames = self.config, clip_length(self.config, step)
+        count = self.clips(frames)
+        x0, captions = self.films.batch(config.seed + 7919 * self.rank, step, count, frames, config.consecutive)
+        source = generator(config.seed, self.rank, step)
+        noise = torch.randn(x0.shape, generator=source)
+        return x0, noise, timesteps(config, count, source), self.tokenizer(captions)
+
+    def prepared(self, first: int, device: torch.device) -> Iterable[Batch]:
+        """The batches from step `first` to the last; for a GPU other processes prepare them ahead."""
+        workers, gpu = workers_of(device), device.type == "cuda"
+        context = "fork" if workers else None  # the processes share the films, and use no GPU
+        steps = range(first, self.config.steps)
+        return DataLoader(
+            self, None, sampler=steps, num_workers=workers, pin_memory=gpu, multiprocessing_context=context
+        )
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What is known of a step; its losses may still be under computation on a GPU."""
+
+    known: dict[str, Any]
+    each: Tensor  # loss of each clip
+    norm: Tensor
+    t: Tensor
+
+    def row(self) -> dict[str, Any]:
+        """The row of the log, with the mean loss of each eighth of the process that this step met."""
+        each, bins = self.each.cpu(), (self.t * NOISE_BINS // 1000).clamp(max=NOISE_BINS - 1)
+        found = {f"loss_{i}": float(each[bins == i].mean()) for i in range(NOISE_BINS) if bool((bins == i).any())}
+        return {**self.known, "loss": float(each.mean()), "grad_norm": float(self.norm), **found}
+
+
 class Trainer:
     """Model, optimizer and averages on one device (or one of several, through `accelerate`).
 
@@ -125,40 +179,47 @@ class Trainer:
         shape = films.latents.shape[2:]
         self.throughput = Throughput(self.model, (shape[0], shape[1], shape[2]), config.max_length, self.device)
         self.wrapped = accelerator.prepare(self.model) if accelerator else self.model
+        self.batches = Batches(config, films, tokenizer, self.rank, self.ranks)
+        # Processes that wait for one another in an update start its kernels one by one.
+        self._update = Graphed(self._learn) if accelerator is None else self._learn
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> dict[str, Any]:
         """One update. Returns the row of the log."""
+        return self.advance(self.batches[self.progress.step]).row()
+
+    def advance(self, batch: Batch) -> Pending:
+        """One update with the batch of this step. A GPU may still compute when it returns."""
         config, number = self.config, self.progress.step
-        frames = clip_length(config, number)
-        count = self._clips(frames)
-        x0, captions = self.films.batch(config.seed + 7919 * self.rank, number, count, frames, config.consecutive)
-        source = generator(config.seed, self.rank, number)
-        noise = torch.randn(x0.shape, generator=source)
-        t = timesteps(config, count, source).to(self.device)
-        x0, noise, ids = x0.to(self.device), noise.to(self.device), self.tokenizer(captions).to(self.device)
+        x0, noise, t, ids = batch
+        count, frames, when = len(x0), x0.shape[2], t
+        x0, noise, t, ids = (each.to(self.device, non_blocking=True) for each in (x0, noise, t, ids))
         rate = config.learning_rate(number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        target = self.schedule.velocity(x0, noise, t)
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device):
-            predicted = self.wrapped(self.schedule.add_noise(x0, noise, t), t, ids)
-        each = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
-        loss = each.mean()
-        loss.backward() if self.accelerator is None else self.accelerator.backward(loss)  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self.optimizer.step()
+        noisy, target = self.schedule.add_noise(x0, noise, t), self.schedule.velocity(x0, noise, t)
+        each, norm = self._update(noisy, target, t, ids, torch.full((), rate, device=self.device))
         self._average(number)
         self.progress.step += 1
         self.progress.clips += count * self.ranks
         self.progress.frames += count * self.ranks * frames
         stage, _ = config.stage_at(number)
-        row: dict[str, Any] = {"step": number, "stage": stage.name, "clips": self.progress.clips, "frames": frames}
-        row |= {"loss": float(loss.detach()), "grad_norm": float(norm), "lr": rate}
-        return {**row, **self._by_noise(each.detach(), t)}
+        row = {"step": number, "stage": stage.name, "clips": self.progress.clips, "frames": frames, "lr": rate}
+        return Pending(row, each.clone(), norm.clone(), when)
+
+    def _learn(self, noisy: Tensor, target: Tensor, t: Tensor, ids: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Change the weights; returns the loss of each clip (n,) and the norm of the gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device):
+            predicted = self.wrapped(noisy, t, ids)
+        each = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+        loss = each.mean()
+        loss.backward() if self.accelerator is None else self.accelerator.backward(loss)  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        return each.detach(), norm
 
     def _efficiency(self, rows: list[dict[str, float]], seconds: float) -> float:
         """This process's share of the best matrix product's operations over the steps of `rows`."""
@@ -167,13 +228,7 @@ class Trainer:
 
     def _clips(self, frames: int) -> int:
         """This process's clips of a step."""
-        return max(1, self.config.frames_per_step // frames // self.ranks)
-
-    @staticmethod
-    def _by_noise(each: Tensor, t: Tensor) -> dict[str, float]:
-        """Mean loss of each eighth of the process that this step met."""
-        bins = (t * NOISE_BINS // 1000).clamp(max=NOISE_BINS - 1)
-        return {f"loss_{i}": float(each[bins == i].mean()) for i in range(NOISE_BINS) if bool((bins == i).any())}
+        return self.batches.clips(frames)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -223,12 +278,13 @@ class Trainer:
     def run(self, save_every: float = 300.0, log_every: int = 50) -> Iterator[dict[str, float]]:
         """Train to the end of the last stage; yields a mean row every `log_every` steps, saves every `save_every` s."""
         saved, began = time.monotonic(), time.monotonic()
-        rows: list[dict[str, float]] = []
+        waiting: list[Pending] = []
         if self.rank == 0:  # what a run that never reached its first checkpoint left behind
             trim_log(self.out / "log.csv", self.progress.step)
-        while self.progress.step < self.config.steps:
-            rows.append(self.step())
-            if len(rows) == log_every or self.progress.step == self.config.steps:
+        for batch in self.batches.prepared(self.progress.step, self.device):
+            waiting.append(self.advance(batch))
+            if len(waiting) == log_every or self.progress.step == self.config.steps:
+                rows = [each.row() for each in waiting]
                 self.progress.seconds += time.monotonic() - began
                 row = mean_row(rows)
                 row["clips_per_s"] = sum(self.config.frames_per_step / 16 for _ in rows) / (time.monotonic() - began)
@@ -238,7 +294,7 @@ class Trainer:
                 if self.rank == 0:
                     append_log(self.out / "log.csv", row)
                 yield row
-                rows, began = [], time.monotonic()
+                waiting, began = [], time.monotonic()
             if self.rank == 0 and time.monotonic() - saved > save_every:
                 self.save()
                 saved = time.monotonic()

@@ -78,7 +78,7 @@ def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: La
     grid, places = teacher.schedule.of_students().timesteps(32), torch.tensor([3, 20])
     chosen, x = torch.tensor([0, 2]), torch.randn(2, *SHAPE)
     with torch.no_grad():
-        found = distiller.target(x, grid, places, chosen)
+        found = distiller.target(x, *distiller.times(places), films.context[chosen])
     for film in range(2):
         words, timestep = films.context[chosen[film] : chosen[film] + 1], grid[int(places[film])]
         one = x[film : film + 1]
@@ -99,7 +99,7 @@ def test_one_step_to_a_later_target_ends_where_two_steps_end(
     grid, fine = schedule.timesteps(16), schedule.timesteps(32)
     x = torch.randn(1, *SHAPE)
     with torch.no_grad():
-        target = distiller.target(x, grid, torch.tensor([place]), torch.tensor([0]))
+        target = distiller.target(x, *distiller.times(torch.tensor([place])), films.context[:1])
     (a, s), (b, r) = schedule.level(grid[place]), schedule.level(grid[place + 1] if place < 15 else END)
     once = b * target + r / s * (x - a * target)
     with torch.no_grad():

@@ -15,7 +15,7 @@ import copy
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,14 @@ from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.learn import checkpoint, gradients
+from flickbook.learn.graph import Graphed
 from flickbook.learn.muon import Muon, groups_of
 from flickbook.learn.precision import autocast
 
 #: The steps of the teacher, and so of the first phase. A student has this number divided by a power of two.
 TEACHER_STEPS = 32
 SEED_LIMIT = 2**32 - 1
-#: (x_t, timesteps (n,), indices of the films (n,)) -> the network's output.
+#: (x_t, timesteps (n,), embeddings of the prompts (n, tokens, width)) -> the network's output.
 _Output = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -151,11 +152,22 @@ class Distiller:
         if config.batch % self.ranks:
             limit = f"must be a multiple of {self.ranks}, the number of processes"
             raise RequestError("batch", config.batch, limit, f"ask for {self.ranks}, or another number of processes")
-        self.device, self.schedule = teacher.device, teacher.schedule.of_students()
+        self.device, schedule = teacher.device, teacher.schedule.of_students()
+        self.schedule = replace(schedule, alphas_cumprod=schedule.alphas_cumprod.to(self.device))
+        # Row t holds alpha and sigma of timestep t, and the last row, which is also row END, those of the clean end.
+        levels = [schedule.level(t) for t in (*range(schedule.num_train_timesteps), END)]
+        self._table = torch.tensor(levels, dtype=torch.float64).float().to(self.device)
+        self._negative = films.negative.to(self.device)
         self.student: UNet3D = copy.deepcopy(teacher.unet).float().requires_grad_(True)
         self.average = {name: value.clone() for name, value in self.student.state_dict().items()}
         self._teacher: UNet3D = copy.deepcopy(self.student).requires_grad_(False)
+        self._begin()
+
+    def _begin(self) -> None:
+        """A phase begins: the optimizer starts anew."""
         self.optimizer = self._optimizer()
+        # Processes that wait for one another in an update start its kernels one by one.
+        self._update = Graphed(self._learn) if self.ranks == 1 else self._learn
 
     def _optimizer(self) -> Muon:
         groups = groups_of(self.student, ("conv_in", "conv_out"))
@@ -184,13 +196,12 @@ class Distiller:
         """A network as a function, with prompts, frame rate and guidance applied."""
         films, device = self.films, self.device
 
-        def output(x: Tensor, timestep: Tensor, chosen: Tensor) -> Tensor:
-            context = films.context[chosen].to(device)
+        def output(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
             fps = torch.full((len(x),), films.fps, device=device)
             with autocast(device):
                 if guidance == 1:
                     return unet(x, timestep, context, fps).float()  # type: ignore[no-any-return]
-                both = torch.cat([films.negative.to(device).expand_as(context), context])
+                both = torch.cat([self._negative.expand_as(context), context])
                 pair = unet(torch.cat([x, x]), torch.cat([timestep] * 2), both, torch.cat([fps] * 2))
             without, with_words = pair.float().chunk(2)
             guided: Tensor = without + guidance * (with_words - without)
@@ -198,19 +209,20 @@ class Distiller:
 
         return output
 
-    def target(self, x: Tensor, grid: Sequence[int], places: Tensor, chosen: Tensor) -> Tensor:
-        """The estimate of x_0 that the student learns at the timesteps `grid[places]` of x (n, c, f, h, w)."""
+    def target(self, x: Tensor, here: Tensor, middle: Tensor, end: Tensor, context: Tensor) -> Tensor:
+        """The estimate of x_0 that the student learns at the timesteps `here` (n,) of x (n, c, f, h, w), which are those
+        of `times`.
+
+        From the second phase on it leads to where two steps of the phase before, over `middle`, reach `end`.
+        """
         if self._phase() == 0:
-            here = torch.tensor(grid, device=self.device)[places]
             network = self._network(self._teacher, self.config.guidance_scale)
-            return self.schedule.x0_from(network(x, here, chosen), x, here)
-        network, half = self._network(self._teacher), self._grid(self._phase() - 1)
-        fine = torch.tensor([*half, END], device=self.device)
-        begin, middle, end = fine[2 * places], fine[2 * places + 1], fine[torch.clamp(2 * places + 2, max=len(half))]
-        between = self._ddim(x, self.schedule.x0_from(network(x, begin, chosen), x, begin), begin, middle)
-        estimate = self.schedule.x0_from(network(between, middle, chosen), between, middle)
+            return self.schedule.x0_from(network(x, here, context), x, here)
+        network = self._network(self._teacher)
+        between = self._ddim(x, self.schedule.x0_from(network(x, here, context), x, here), here, middle)
+        estimate = self.schedule.x0_from(network(between, middle, context), between, middle)
         reached = self._ddim(between, estimate, middle, end)
-        (a, s), (b, r) = self._levels(begin, x), self._levels(end, x)
+        (a, s), (b, r) = self._levels(here, x), self._levels(end, x)
         return (reached - r / s * x) / (b - r / s * a)
 
     def _grid(self, phase: int) -> tuple[int, ...]:
@@ -218,65 +230,83 @@ class Distiller:
 
     def _levels(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma of each item, with the shape to multiply `like`; 1 and 0 at `END`."""
-        found = [self.schedule.level(int(t)) for t in timestep]
+        alpha, sigma = self._table[timestep].to(like.dtype).unbind(1)
         shape = (-1, *[1] * (like.ndim - 1))
-        alpha, sigma = (torch.tensor(each, dtype=like.dtype, device=like.device) for each in zip(*found, strict=True))
         return alpha.view(shape), sigma.view(shape)
 
     def _ddim(self, x: Tensor, x0: Tensor, start: Tensor, end: Tensor) -> Tensor:
         (a, s), (b, r) = self._levels(start, x), self._levels(end, x)
         return b * x0 + r / s * (x - a * x0)
 
-    def update(self) -> dict[str, float]:
-        """One update of the student. Returns its number, phase and loss."""
-        config, number = self.config, self.number
-        grid = self._grid(self._phase())
-        source = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+    def _draw(self) -> tuple[Tensor, ...]:
+        """This update's x0, noise and prompts, and the timesteps where its steps begin, halve and end."""
+        config, grid = self.config, self._grid(self._phase())
+        source = torch.Generator().manual_seed(config.seed * 1_000_003 + self.number)
         chosen = torch.randint(len(self.films.latents), (config.batch,), generator=source)
         # Stratified over the grid, so that each update meets high and low noise.
         offset = torch.rand(1, generator=source)
         places = (((torch.arange(config.batch) + offset) / config.batch) * len(grid)).long().clamp(max=len(grid) - 1)
-        places = places[torch.randperm(config.batch, generator=source)].to(self.device)
+        places = places[torch.randperm(config.batch, generator=source)]
         x0 = self.films.latents[chosen].float()
         epsilon = torch.randn(x0.shape, generator=source)
-        mine = slice(self.rank, None, self.ranks)
-        chosen, places, x0, epsilon = chosen[mine], places[mine], x0[mine], epsilon[mine].to(self.device)
-        here = torch.tensor(grid, device=self.device)[places]
-        x = self.schedule.add_noise(x0.to(self.device), epsilon, here)
-        with torch.no_grad():
-            target = self.target(x, grid, places, chosen)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
-        estimate = self.schedule.x0_from(self._network(self.student)(x, here, chosen), x, here)
-        _, sigma = self._levels(here, x)
-        # 1 / sigma^2 = 1 + SNR: the error of v, for networks that predict v.
-        loss = ((estimate - target) / sigma).square().mean()
-        mean = self.accelerator.reduce(loss.detach(), "mean") if self.accelerator else loss.detach()
+        drawn = (x0, epsilon, self.films.context[chosen], *self.times(places))
+        return tuple(each[self.rank :: self.ranks].to(self.device) for each in drawn)
+
+    def times(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the student's steps of these places in this phase's grid begin, halve and end: timesteps (n,)."""
+        phase = self._phase()
+        fine = torch.tensor([*self._grid(max(0, phase - 1)), END])
+        stride = 1 if phase == 0 else 2  # the first phase does not halve
+        here, middle, end = (fine[(stride * places + i).clamp(max=len(fine) - 1)] for i in range(3))
+        return here, middle, end
+
+    def update(self) -> dict[str, float]:
+        """One update of the student. Returns its number, phase and loss."""
+        config, number = self.config, self.number
+        x0, epsilon, context, here, middle, end = self._draw()
+        x = self.schedule.add_noise(x0, epsilon, here)
+        (loss,) = self._update(x, context, here, middle, end, torch.full((), self._rate(), device=self.device))
+        mean = self.accelerator.reduce(loss, "mean") if self.accelerator else loss
         if not torch.isfinite(mean):
             limit = f"the loss of update {number} is not finite"
             raise RequestError("lr", config.lr, limit, "start again with a lower one, in another --out")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradients.average(self.student.parameters(), self.accelerator)
-        nn.utils.clip_grad_norm_(self.student.parameters(), config.clip_norm)
-        self.optimizer.step()
+        steps = config.phases[self._phase()]
         self._average(self._place())
         self.number += 1
         if self.number in accumulate(config.updates):
             self._advance()
-        return {"update": number, "steps": len(grid), "loss": float(mean)}
+        return {"update": number, "steps": steps, "loss": float(mean)}
+
+    def _learn(
+        self, x: Tensor, context: Tensor, here: Tensor, middle: Tensor, end: Tensor, rate: Tensor
+    ) -> tuple[Tensor]:
+        """Change the student's weights; returns the loss."""
+        with torch.no_grad():
+            target = self.target(x, here, middle, end, context)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        estimate = self.schedule.x0_from(self._network(self.student)(x, here, context), x, here)
+        _, sigma = self._levels(here, x)
+        # 1 / sigma^2 = 1 + SNR: the error of v, for networks that predict v.
+        loss = ((estimate - target) / sigma).square().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients.average(self.student.parameters(), self.accelerator)
+        nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        return (loss.detach(),)
 
     @torch.no_grad()
     def _average(self, place: int) -> None:
         weight = 1 - min(self.config.ema_decay, (1 + place) / (10 + place))
-        for name, value in self.student.state_dict().items():
-            self.average[name].lerp_(value, weight)
+        state = self.student.state_dict()
+        torch._foreach_lerp_(list(self.average.values()), [state[name] for name in self.average], weight)
 
     def _advance(self) -> None:
         """The next phase begins: the averaged student is its teacher, and the optimizer starts anew."""
         self.student.load_state_dict(self.average)
         self._teacher.load_state_dict(self.average)
-        self.optimizer = self._optimizer()
+        self._begin()
 
     def save(self) -> Path:
         """Write a checkpoint. A run resumed from it has the same bits as an uninterrupted one."""
