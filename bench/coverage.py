@@ -70,7 +70,8 @@ def train(coverage: float, steps: int, out: Path) -> None:
 
 def measure(coverage: float, count: int, out: Path) -> dict[str, Any]:
     """Make the films that the log lacks, judge them, and write report.json for `flickbook evaluate --curve`."""
-    networks, log = TextToVideo.load(out / "model").pack(), out / "films.jsonl"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    networks, log = TextToVideo.load(out / "model", device=device).pack(), out / "films.jsonl"
     share = sum(GROUPS[group][2] for group in _GROUPS)
     chosen, settings = prompts(round(count / share), coverage=coverage), Settings()
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []

@@ -21,9 +21,9 @@ from bench.protocol import Ratio, interleave, measured
 from flickbook.catalogue import find
 from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.hub.manifest import read_config
+from flickbook.learn.compute.precision import fastest
 from flickbook.learn.config import Stage, TrainConfig
 from flickbook.learn.dataset import Films
-from flickbook.learn.precision import fastest
 from flickbook.learn.train import Trainer
 from flickbook.world.scenes import FRAMES, sample
 

@@ -26,10 +26,10 @@ from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
 from flickbook.hub.manifest import read_config
 from flickbook.learn import checkpoint
+from flickbook.learn.compute.throughput import Throughput
 from flickbook.learn.config import Stage, TrainConfig, read
 from flickbook.learn.evaluation.evaluate import evaluate
 from flickbook.learn.session import Session, accelerated, say
-from flickbook.learn.throughput import Throughput
 from flickbook.learn.train import Model, Trainer, warm_start
 
 CONFIG = Path(flickbook.learn.__file__).with_name("builtin.toml")
@@ -205,6 +205,7 @@ def measure(candidate: Candidate, operations: float, out: Path, prompts: int) ->
     session = session_of(candidate, config, out)
     model = model_of(candidate)(config).eval()
     model.load_state_dict(checkpoint.part(tensors, f"ema/{config.publish_decay}/"))
+    model.to(session.device)
     networks = session.networks(model, session.tokenizer(), session.autoencoder())
     found = evaluate(networks, prompts, out=place / "report", calibration=min(8, prompts))
     found |= {

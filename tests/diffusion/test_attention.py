@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention import FeedForward as Library
 
+from flickbook.diffusion import attention
 from flickbook.diffusion.attention import FeedForward, attend
 
 
@@ -31,6 +32,15 @@ def test_no_token_sees_those_after_it() -> None:
     k[..., 5:, :], v[..., 5:, :] = 100.0, 100.0
     after = attend(q, k, v, causal=True)
     assert torch.equal(before[..., :5, :], after[..., :5, :]) and not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_the_fused_kernels_of_a_gpu_get_films_in_parts(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five dimensions, (films, pixels, heads, frames, d), in calls of at most three batches."""
+    monkeypatch.setattr(attention, "_MOST", 3)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 5, 2, tokens, 8) for _ in range(3))
+    torch.testing.assert_close(attention._flat(q, k, v, False, None), attend(q, k, v))
 
 
 def test_the_gated_feed_forward_is_the_librarys() -> None:

@@ -83,6 +83,15 @@ def test_shards_hold_latents_and_words_and_are_written_once(tmp_path: Path) -> N
     assert (tmp_path / names[0]).stat().st_mtime_ns == before
 
 
+def test_other_processes_render_the_same_shards(tmp_path: Path) -> None:
+    """Three films to a shard, in processes that render several at once, and a last shard that is not full."""
+    scenes = list(training_scenes({"core": 5}))
+    for workers in (0, 2):
+        write_shards(tmp_path / str(workers), scenes, encode, shard=3, workers=workers)
+    alone, shared = (Films.load(tmp_path / str(workers)) for workers in (0, 2))
+    assert torch.equal(alone.latents, shared.latents) and alone.scenes == shared.scenes
+
+
 def test_films_of_an_emphasised_word_are_drawn_more_often(tmp_path: Path) -> None:
     """Films of one motion at four times the others' rate; without an emphasis, at their share of all films."""
     scenes = list(training_scenes({"core": 40}))

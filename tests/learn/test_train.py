@@ -84,6 +84,18 @@ def test_a_step_is_a_row_of_the_log(trainer: Make, tmp_path: Path) -> None:
     assert made.progress.frames == 16 * 6
 
 
+def test_other_processes_prepare_the_same_batches(
+    trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a GPU, from the third step on."""
+    monkeypatch.setattr("flickbook.learn.train.workers_of", lambda device: 2)
+    batches = trainer(tmp_path).batches
+    prepared = list(batches.prepared(2, torch.device("cpu")))
+    assert len(prepared) == batches.config.steps - 2
+    for step, batch in enumerate(prepared, 2):
+        assert all(torch.equal(one, other) for one, other in zip(batch, batches[step], strict=True))
+
+
 @pytest.mark.slow
 def test_the_same_config_gives_the_same_weights(trainer: Make, tmp_path: Path, weights: Hash) -> None:
     found = []

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Batches of one call of a fused kernel.
+_MOST = 32_768
+
 
 def repeated(x: Tensor, count: int) -> Tensor:
     """Repeat x (b, ...) to `count` = k * b items, in the memory format of x."""
@@ -38,10 +41,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
     most of all in the backward pass.
     """
     few = k.shape[-2] <= 64 and (q.shape[-2] <= 64 or torch.is_grad_enabled())
-    if q.ndim > 4 and q.device.type == "cuda" and q.shape[:-3] == k.shape[:-3]:
-        # The fused kernels of a GPU take four dimensions only; with five, PyTorch computes and keeps the scores.
-        flat = (x.flatten(0, -4) for x in (q, k, v))
-        return F.scaled_dot_product_attention(*flat, is_causal=causal, scale=scale).view(q.shape)
+    if q.ndim > 4 and q.device.type == "cuda" and q.shape == k.shape:
+        return _flat(q, k, v, causal, scale)
     if not few or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -51,6 +52,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
     # Softmax in at least float32: on a CPU more than twice as fast as in bfloat16, and more accurate.
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     return weights.to(v.dtype) @ v
+
+
+def _flat(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None) -> Tensor:
+    """Attention by the fused kernels of a GPU, which take four dimensions and at most `_MOST` batches."""
+    if q.shape[-2] == 1:  # a token alone attends to itself
+        return v
+    parts = zip(*(torch.split(x.flatten(0, -4), _MOST) for x in (q, k, v)), strict=True)
+    found = [F.scaled_dot_product_attention(*each, is_causal=causal, scale=scale) for each in parts]  # type: ignore[misc]
+    return (found[0] if len(found) == 1 else torch.cat(found)).view(q.shape)
 
 
 class _Heads(nn.Module):

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig
 from flickbook.learn import checkpoint
+from flickbook.learn.compute.precision import autocast
 from flickbook.learn.dataset import pixels, rendered, training_scenes
 from flickbook.learn.muon import Muon, groups_of
-from flickbook.learn.precision import autocast
 from flickbook.world.render import render
 from flickbook.world.scenes import Scene
 

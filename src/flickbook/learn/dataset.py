@@ -114,7 +114,7 @@ def write_shards(
         latents = [encode(next(films).flatten(0, 1)) for _ in range(-(-len(part) // at_once))]
         listed = json.dumps([asdict(scene) for scene in part])
         temporary = path.with_suffix(".tmp")
-        whole = torch.cat(latents).unflatten(0, (-1, FRAMES)).half().contiguous()
+        whole = torch.unflatten(torch.cat(latents), 0, (-1, FRAMES)).half().contiguous()
         save_file({"latents": whole}, temporary, metadata={"films": listed})
         os.replace(temporary, path)
 

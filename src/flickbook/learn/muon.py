@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from flickbook.learn.precision import fastest
+from flickbook.learn.compute.precision import fastest
 
 #: Coefficients of the quintic iteration, chosen by its authors for the steepest start.
 _A, _B, _C = 3.4445, -4.7750, 2.0315

@@ -32,11 +32,12 @@ from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.files import replace_whole
 from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
-from flickbook.learn import checkpoint, memory
+from flickbook.learn import checkpoint
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
+from flickbook.learn.compute import memory
+from flickbook.learn.compute.precision import autocast
 from flickbook.learn.config import TrainConfig, read
 from flickbook.learn.dataset import Films, pixels, sentences, training_scenes, workers_of, write_shards
-from flickbook.learn.precision import autocast
 from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model, Trainer, warm_start

@@ -24,8 +24,8 @@ from flickbook.engine.films import films
 from flickbook.files import replace_whole, sha256
 from flickbook.hub.find import directory
 from flickbook.learn.autoencode import loss_of, psnr
+from flickbook.learn.compute.precision import autocast
 from flickbook.learn.dataset import pixels, training_scenes
-from flickbook.learn.precision import autocast
 from flickbook.resolution import resolve
 from flickbook.spec import Request, Step
 from flickbook.world.captions import captions

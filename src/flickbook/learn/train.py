@@ -33,12 +33,13 @@ from flickbook.diffusion.weights import load_weights
 from flickbook.errors import WeightsError
 from flickbook.hub.layout import weights_file
 from flickbook.learn import checkpoint
+from flickbook.learn.compute.graph import Graphed
+from flickbook.learn.compute.half import HalfCopy
+from flickbook.learn.compute.precision import autocast, fastest
+from flickbook.learn.compute.throughput import Throughput
 from flickbook.learn.config import TrainConfig
 from flickbook.learn.dataset import Films, workers_of
-from flickbook.learn.graph import Graphed
 from flickbook.learn.muon import Muon, groups_of
-from flickbook.learn.precision import autocast
-from flickbook.learn.throughput import Throughput
 
 NOISE_BINS = 8
 LOG_FIELDS = ("step", "stage", "clips", "frames", "loss", *(f"loss_{i}" for i in range(NOISE_BINS)), "grad_norm", "lr")
@@ -182,6 +183,8 @@ class Trainer:
         self.batches = Batches(config, films, tokenizer, self.rank, self.ranks)
         # Processes that wait for one another in an update start its kernels one by one.
         self._update = Graphed(self._learn) if accelerator is None else self._learn
+        gpu = accelerator is None and self.device.type == "cuda" and fastest("cuda") == torch.bfloat16
+        self._half = HalfCopy(self.model) if gpu else None
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -212,11 +215,17 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device):
-            predicted = self.wrapped(noisy, t, ids)
+        if self._half is not None:
+            self._half.refresh()
+            predicted = self._half(noisy, t, ids)
+        else:
+            with autocast(self.device):
+                predicted = self.wrapped(noisy, t, ids)
         each = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
         loss = each.mean()
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)  # type: ignore[no-untyped-call]
+        if self._half is not None:
+            self._half.collect()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return each.detach(), norm

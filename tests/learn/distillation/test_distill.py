@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,18 @@ def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: La
             guided = teacher.guided(words, films.negative, [3.0], [8.0])
             expected = teacher.schedule.x0_from(guided(one, torch.tensor(timestep)), one, timestep)
         torch.testing.assert_close(found[film : film + 1], expected, rtol=0.05, atol=0.05)
+
+
+def test_copies_in_bfloat16_learn_nearly_the_same(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
+    """What a GPU does, here for two updates of each of two phases."""
+    losses = []
+    for halves in (False, True):
+        config = replace(CONFIG, guidance_iterations=2, iterations=2)
+        distiller = Distiller(teacher, films, config, tmp_path / str(halves))
+        distiller._halves = halves
+        distiller._begin()
+        losses.append([distiller.update()["loss"] for _ in range(4)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.15)
 
 
 @pytest.mark.parametrize("place", [0, 7, 15])

@@ -15,7 +15,7 @@ from tests.learn.tuning.conftest import Make
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flickbook.learn import memory
+from flickbook.learn.compute import memory
 from flickbook.learn.tuning import cost
 from flickbook.learn.tuning.data.buckets import Bucket
 from flickbook.learn.tuning.trainer import Tuner

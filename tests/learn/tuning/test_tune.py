@@ -21,7 +21,8 @@ from flickbook.engine.lora.apply import inject
 from flickbook.engine.lora.file import LoraFile
 from flickbook.errors import MissingExtra, OutputError, RequestError
 from flickbook.files import sha256
-from flickbook.learn import checkpoint, memory
+from flickbook.learn import checkpoint
+from flickbook.learn.compute import memory
 from flickbook.learn.tuning import cost
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.output import alone

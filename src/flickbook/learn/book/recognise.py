@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from flickbook.files import replace_whole
 from flickbook.learn.book.corruptions import IGNORED, NAMES, UNCLEAR, Spoiler, both, disorder, labels_of, mixed, nothing
-from flickbook.learn.precision import autocast
+from flickbook.learn.compute.precision import autocast
 from flickbook.world import book
 from flickbook.world.book.read import FEATURES, HEADS, LAYERS, WEIGHTS, small
 from flickbook.world.render import render

@@ -15,12 +15,12 @@ import copy
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,10 +29,12 @@ from flickbook.diffusion.schedule import END
 from flickbook.diffusion.text_to_video import TextToVideo, noise
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import RequestError
-from flickbook.learn import checkpoint, gradients
-from flickbook.learn.graph import Graphed
+from flickbook.learn import checkpoint
+from flickbook.learn.compute import gradients
+from flickbook.learn.compute.graph import Graphed
+from flickbook.learn.compute.half import HalfCopy
+from flickbook.learn.compute.precision import autocast, fastest
 from flickbook.learn.muon import Muon, groups_of
-from flickbook.learn.precision import autocast
 
 #: The steps of the teacher, and so of the first phase. A student has this number divided by a power of two.
 TEACHER_STEPS = 32
@@ -90,11 +92,9 @@ class LatentFilms:
 
     @classmethod
     @torch.inference_mode()
-    def encode(
-        cls, teacher: TextToVideo, films: Sequence[np.ndarray], prompts: Sequence[str], fps: float
-    ) -> LatentFilms:
+    def encode(cls, teacher: TextToVideo, films: Sequence[Tensor], prompts: Sequence[str], fps: float) -> LatentFilms:
         """Films (f, h, w, 3) uint8 with their prompts."""
-        latents = torch.stack([teacher.encode(torch.from_numpy(film)) for film in films])
+        latents = torch.stack([teacher.encode(film) for film in films])
         context = torch.cat([teacher.embed([prompt]) for prompt in prompts])
         return cls(latents.half().cpu(), context.cpu(), teacher.embed([""]).cpu(), fps)
 
@@ -158,6 +158,7 @@ class Distiller:
         levels = [schedule.level(t) for t in (*range(schedule.num_train_timesteps), END)]
         self._table = torch.tensor(levels, dtype=torch.float64).float().to(self.device)
         self._negative = films.negative.to(self.device)
+        self._halves = self.ranks == 1 and self.device.type == "cuda" and fastest("cuda") == torch.bfloat16
         self.student: UNet3D = copy.deepcopy(teacher.unet).float().requires_grad_(True)
         self.average = {name: value.clone() for name, value in self.student.state_dict().items()}
         self._teacher: UNet3D = copy.deepcopy(self.student).requires_grad_(False)
@@ -165,6 +166,8 @@ class Distiller:
 
     def _begin(self) -> None:
         """A phase begins: the optimizer starts anew."""
+        self._half = HalfCopy(self.student) if self._halves else None
+        self._half_teacher = HalfCopy(self._teacher) if self._halves else None
         self.optimizer = self._optimizer()
         # Processes that wait for one another in an update start its kernels one by one.
         self._update = Graphed(self._learn) if self.ranks == 1 else self._learn
@@ -192,13 +195,13 @@ class Distiller:
         place, updates = self._place(), self.config.updates[self._phase()]
         return self.config.lr * min(1.0, (place + 1) / self.config.warmup_steps) * (1 - place / updates)
 
-    def _network(self, unet: UNet3D, guidance: float = 1.0) -> _Output:
+    def _network(self, unet: UNet3D | HalfCopy, guidance: float = 1.0) -> _Output:
         """A network as a function, with prompts, frame rate and guidance applied."""
         films, device = self.films, self.device
 
         def output(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
             fps = torch.full((len(x),), films.fps, device=device)
-            with autocast(device):
+            with nullcontext() if isinstance(unet, HalfCopy) else autocast(device):
                 if guidance == 1:
                     return unet(x, timestep, context, fps).float()  # type: ignore[no-any-return]
                 both = torch.cat([self._negative.expand_as(context), context])
@@ -210,15 +213,15 @@ class Distiller:
         return output
 
     def target(self, x: Tensor, here: Tensor, middle: Tensor, end: Tensor, context: Tensor) -> Tensor:
-        """The estimate of x_0 that the student learns at the timesteps `here` (n,) of x (n, c, f, h, w), which are those
-        of `times`.
+        """The estimate of x_0 that the student learns, for x (n, c, f, h, w) at timesteps of `times`.
 
         From the second phase on it leads to where two steps of the phase before, over `middle`, reach `end`.
         """
+        teacher = self._half_teacher or self._teacher
         if self._phase() == 0:
-            network = self._network(self._teacher, self.config.guidance_scale)
+            network = self._network(teacher, self.config.guidance_scale)
             return self.schedule.x0_from(network(x, here, context), x, here)
-        network = self._network(self._teacher)
+        network = self._network(teacher)
         between = self._ddim(x, self.schedule.x0_from(network(x, here, context), x, here), here, middle)
         estimate = self.schedule.x0_from(network(between, middle, context), between, middle)
         reached = self._ddim(between, estimate, middle, end)
@@ -285,12 +288,16 @@ class Distiller:
             target = self.target(x, here, middle, end, context)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        estimate = self.schedule.x0_from(self._network(self.student)(x, here, context), x, here)
+        if self._half is not None:
+            self._half.refresh()
+        estimate = self.schedule.x0_from(self._network(self._half or self.student)(x, here, context), x, here)
         _, sigma = self._levels(here, x)
         # 1 / sigma^2 = 1 + SNR: the error of v, for networks that predict v.
         loss = ((estimate - target) / sigma).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._half is not None:
+            self._half.collect()
         gradients.average(self.student.parameters(), self.accelerator)
         nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -325,6 +332,7 @@ class Distiller:
         self.student.load_state_dict(checkpoint.part(tensors, "student/"))
         self._teacher.load_state_dict(checkpoint.part(tensors, "teacher/"))
         self.average = checkpoint.part(tensors, "ema/")
+        self._begin()
         checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "optimizer/"))
         self.number = values["step"]
 

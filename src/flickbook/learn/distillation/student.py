@@ -29,11 +29,11 @@ from flickbook.errors import MediaError, OutputError, RequestError
 from flickbook.files import link_or_copy, replace_whole
 from flickbook.hub import find
 from flickbook.hub.manifest import read_config, write_manifest
-from flickbook.learn import checkpoint, memory
-from flickbook.learn.dataset import training_scenes
+from flickbook.learn import checkpoint
+from flickbook.learn.compute import memory
+from flickbook.learn.dataset import rendered, training_scenes, workers_of
 from flickbook.learn.distillation.distill import DistillConfig, Distiller, LatentFilms
 from flickbook.world import grammar
-from flickbook.world.render import render
 from flickbook.world.scenes import Scene
 
 #: The student's directory inside a model's, and the file that says how to run it.
@@ -108,13 +108,16 @@ def films_of(
     directory.mkdir(parents=True, exist_ok=True)
     shape, fps = _shape(teacher, model), model.condition_fps or model.fps.default
     _check_options(directory, prompts, config, model)
-    parts = []
-    for first in range(0, len(prompts), config.batch):
-        path = directory / f"films-{first // config.batch:05d}.safetensors"
-        if not path.exists():
-            part, true = prompts[first : first + config.batch], scenes[first : first + config.batch]
+    parts, batches = [], range(0, len(prompts), config.batch)
+    files = {first: directory / f"films-{first // config.batch:05d}.safetensors" for first in batches}
+    missing = [first for first, path in files.items() if not path.exists()]
+    wanted = [scene for first in missing for scene in scenes[first : first + config.batch]]
+    true = iter(rendered(wanted, 1, workers_of(teacher.device)))
+    for first, path in files.items():
+        if first in missing:
+            part = prompts[first : first + config.batch]
             if scenes:
-                made = LatentFilms.encode(teacher, [render(scene) for scene in true], part, fps)
+                made = LatentFilms.encode(teacher, [next(true)[0] for _ in part], part, fps)
             else:
                 made = LatentFilms.make(teacher, part, config, shape, fps, config.seed + first)
             replace_whole(path, lambda temporary, made=made: save_file(made.tensors(), temporary))  # type: ignore[misc]

@@ -95,7 +95,7 @@ def films_of(
     networks: TextToVideo, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
 ) -> Iterator[np.ndarray]:
     """A film (16, 128, 128, 3) uint8 for each prompt."""
-    empty = networks.embed([""])
+    empty, at_once = networks.embed([""]), 2 if networks.device.type == "cpu" else FRAMES
     for start in range(0, len(prompts), settings.batch):
         part = prompts[start : start + settings.batch]
         context = networks.embed(part)
@@ -108,7 +108,7 @@ def films_of(
         ):
             latents = state.latents
         for latent in latents:
-            yield torch.cat(list(networks.decode(latent))).numpy()
+            yield torch.cat(list(networks.decode(latent, at_once))).numpy()
 
 
 @torch.inference_mode()

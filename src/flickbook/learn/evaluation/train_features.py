@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from flickbook.files import replace_whole
+from flickbook.learn.compute.precision import autocast
 from flickbook.learn.evaluation.features import FEATURES, HEADS, WEIGHTS, FilmNetwork, tensor, words_of
-from flickbook.learn.precision import autocast
 from flickbook.world.book.read import SIDE, small
 from flickbook.world.render import render
 from flickbook.world.scenes import FRAMES, Scene, sample

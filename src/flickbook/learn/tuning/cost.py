@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from flickbook.learn import memory
-from flickbook.learn.throughput import matmul_rate
+from flickbook.learn.compute import memory
+from flickbook.learn.compute.throughput import matmul_rate
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.target import Batch, Condition, Target, autocast, dtype_of

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flickbook.engine.memory.device import PRECISIONS
-from flickbook.learn import precision
+from flickbook.learn.compute import precision
 from flickbook.learn.tuning.config import Precision, TuneConfig
 
 #: The inputs of the denoising network that a caption decides, by name, without a batch dimension.

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from flickbook.diffusion import heap
 from flickbook.errors import RequestError
-from flickbook.learn import checkpoint, gradients
+from flickbook.learn import checkpoint
+from flickbook.learn.compute import gradients
 from flickbook.learn.train import mean_row
 from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig

@@ -22,7 +22,8 @@ from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.pipelines.directory import class_of
 from flickbook.errors import Cancelled, MissingExtra, RequestError
 from flickbook.hub import find
-from flickbook.learn import checkpoint, memory
+from flickbook.learn import checkpoint
+from flickbook.learn.compute import memory
 from flickbook.learn.train import append_log, trim_log
 from flickbook.learn.tuning import adapter, pipelines, publish
 from flickbook.learn.tuning.blocks import recompute

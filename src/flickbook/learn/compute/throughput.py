@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flickbook.learn.precision import fastest
+from flickbook.learn.compute.precision import fastest
 
 #: A product that is large enough to reach the full rate and small enough to stay in the caches.
 _ROWS, _WIDTH = 2048, 1024

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flickbook.engine.memory import machine
-from flickbook.learn.precision import autocast, fastest
+from flickbook.learn.compute.precision import autocast, fastest
 from flickbook.learn.tuning.target import usual_precision
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flickbook.learn.throughput import Throughput, matmul_rate
+from flickbook.learn.compute.throughput import Throughput, matmul_rate
 
 CPU = torch.device("cpu")
 

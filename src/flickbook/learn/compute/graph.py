@@ -48,7 +48,7 @@ class Graphed:
 
     def _aside(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """A usual call, on a stream of its own as PyTorch asks for before a graph is recorded."""
-        stream, here = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(here)
         with torch.cuda.stream(stream):
             results = self._function(*inputs)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from flickbook.errors import RequestError
-from flickbook.learn import memory
+from flickbook.learn.compute import memory
 
 
 def test_activations_are_counted_on_shapes_alone() -> None:
