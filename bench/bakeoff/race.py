@@ -2,7 +2,7 @@
 
 Every candidate begins with the text encoder of the built-in model and a denoising network of random weights, sees the
 same films and captions in the same order, and has the same optimizer and learning rates. The number of steps differs,
-so that the operations of the forward and backward passes (counted on shapes, `learn.throughput`) are equal. Two
+so that the operations of the forward and backward passes (counted on shapes, `learn.compute.throughput`) are equal. Two
 candidates train an autoencoder too, which is not counted.
 """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +50,20 @@ def test_the_bank_holds_frames_spread_over_every_film() -> None:
     assert bank.shape == (12, 128, 128, 3) and bank.dtype == np.uint8
     for place, scene in enumerate(training_scenes({"core": 3})):
         assert np.array_equal(bank[4 * place : 4 * place + 4], render(scene)[place::4])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+def test_the_bank_of_another_process_keeps_no_film_open() -> None:
+    """With room for 40 more files, 60 films."""
+    resource = pytest.importorskip("resource")
+    config = AutoencodeConfig(world={"core": 60}, frames_per_film=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
+    try:
+        bank = frame_bank(config, workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert np.array_equal(bank, frame_bank(config))
 
 
 def test_psnr_of_a_known_error() -> None:

@@ -88,7 +88,7 @@ def test_other_processes_prepare_the_same_batches(
     trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As for a GPU, from the third step on."""
-    monkeypatch.setattr("flickbook.learn.train.workers_of", lambda device: 2)
+    monkeypatch.setattr("flickbook.learn.train.workers_of", lambda device, ranks: 2)
     batches = trainer(tmp_path).batches
     prepared = list(batches.prepared(2, torch.device("cpu")))
     assert len(prepared) == batches.config.steps - 2

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Batches of one call of a fused kernel.
+#: Largest batch of one call of a fused kernel.
 _MOST = 32_768
 
 
@@ -56,7 +56,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
 
 def _flat(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None) -> Tensor:
     """Attention by the fused kernels of a GPU, which take four dimensions and at most `_MOST` batches."""
-    if q.shape[-2] == 1:  # a token alone attends to itself
+    if q.shape[-2] == 1 and not torch.is_grad_enabled():  # a token alone attends to itself
         return v
     parts = zip(*(torch.split(x.flatten(0, -4), _MOST) for x in (q, k, v)), strict=True)
     found = [F.scaled_dot_product_attention(*each, is_causal=causal, scale=scale) for each in parts]  # type: ignore[misc]

@@ -134,11 +134,11 @@ class TextToVideo:
         return (self.unet.config.in_channels, frames, height // factor, width // factor)
 
     @torch.inference_mode()
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, at_once: int = _ENCODED) -> Tensor:
         """Frames (n, h, w, 3) uint8 -> latents (c, n, h, w), float32: the mean of the autoencoder's distribution."""
         weight = next(self.autoencoder.parameters())
         pixels = frames.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents = [self.autoencoder.encode(part.to(weight.dtype)).mode() for part in torch.split(pixels, _ENCODED)]
+        latents = [self.autoencoder.encode(part.to(weight.dtype)).mode() for part in torch.split(pixels, at_once)]
         return torch.cat(latents).transpose(0, 1).float() * self.autoencoder.config.scaling_factor
 
     @torch.inference_mode()

@@ -64,10 +64,11 @@ class AutoencodeConfig:
 
 
 def frame_bank(config: AutoencodeConfig, workers: int = 0) -> np.ndarray:
-    """(n, h, w, 3) uint8: evenly spread frames of every film of the bank; that many processes render them."""
+    """(n, h, w, 3) uint8: evenly spread frames of every film of the bank, which `workers` processes render."""
     every = 16 // config.frames_per_film
+    # Copied, because a film of another process keeps a file open.
     films = rendered(list(training_scenes(config.world)), workers=workers)
-    return np.concatenate([film[0].numpy()[i % every :: every] for i, film in enumerate(films)])
+    return np.concatenate([film[0].numpy()[i % every :: every].copy() for i, film in enumerate(films)])
 
 
 def loss_of(images: Tensor, decoded: Tensor) -> Tensor:

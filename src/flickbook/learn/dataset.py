@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -42,8 +43,8 @@ _OFFSETS = {
 GROUPS = tuple(_OFFSETS)
 #: How often a training caption says everything, something, or nothing (the last teaches guidance).
 _WHOLE, _BRIEF = 0.75, 0.15
-#: Films that are encoded together where several processes render.
-_AT_ONCE = 50
+#: Films that a process renders into one tensor of shared memory, 0.8 MB each; and the most processes.
+_AT_ONCE, _MOST_WORKERS = 10, 16
 
 
 def training_scenes(counts: dict[str, int], first: int = 0, coverage: float = 1.0) -> Iterator[Scene]:
@@ -87,15 +88,19 @@ class _Rendered(Dataset[Tensor]):
 def rendered(scenes: Sequence[Scene], at_once: int = 1, workers: int = 0) -> Iterable[Tensor]:
     """The films of the scenes in order, `at_once` in each (n, frames, h, w, 3) uint8 tensor.
 
-    That many processes render; without any, this one does.
+    `workers` processes render; with 0, this process does.
     """
     context = "fork" if workers else None  # the processes inherit the scenes, and use no GPU
     return DataLoader(_Rendered(scenes), batch_size=at_once, num_workers=workers, multiprocessing_context=context)
 
 
-def workers_of(device: torch.device) -> int:
-    """Processes that prepare what a training on `device` needs: none where it computes on the processor itself."""
-    return max(1, (os.cpu_count() or 1) - 2) if device.type == "cuda" else 0
+def workers_of(device: torch.device, ranks: int = 1) -> int:
+    """Processes that prepare what each of `ranks` trainings on `device` needs: none on the processor itself, and none
+    on Windows, which cannot fork."""
+    if device.type != "cuda" or "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_WORKERS, (cores - 2) // ranks))
 
 
 def write_shards(
@@ -108,6 +113,8 @@ def write_shards(
     directory.mkdir(parents=True, exist_ok=True)
     paths = {directory / f"films-{start // shard:05d}.safetensors": start for start in range(0, len(scenes), shard)}
     missing = {path: scenes[start : start + shard] for path, start in paths.items() if not path.exists()}
+    if not missing:
+        return
     at_once = math.gcd(shard, _AT_ONCE) if workers else 1
     films = iter(rendered([scene for part in missing.values() for scene in part], at_once, workers))
     for path, part in missing.items():

@@ -55,7 +55,8 @@ class Muon(torch.optim.Optimizer):
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [cast("Tensor", parameter.grad) for parameter in parameters]
         for parameter in parameters:
-            self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 0.05)
         ahead = torch._foreach_lerp(gradients, momenta, 0.95)

@@ -44,6 +44,8 @@ from flickbook.learn.train import Model, Trainer, warm_start
 from flickbook.world.scenes import SIZE
 
 _SHARD = 250
+#: Frames that the autoencoder encodes at once.
+_ENCODED = 160
 #: Films whose captions the tokenizer learns from, and films that tell the spread of the latents; seeds of their own.
 _TOKENIZER_FILMS, _TOKENIZER_SEED = 4000, 50_000_000
 _STATISTICS_FILMS, _STATISTICS_SEED = 120, 70_000_000
@@ -119,9 +121,12 @@ class Session:
 
         @torch.inference_mode()
         def encode(frames: Tensor) -> Tensor:
-            frames = pixels(frames.to(self.device)).contiguous(memory_format=torch.channels_last)
-            with autocast(self.device):
-                return autoencoder.encode(frames).mean.float().cpu()
+            found = []
+            for part in torch.split(frames.to(self.device), _ENCODED):
+                with autocast(self.device):
+                    images = pixels(part).contiguous(memory_format=torch.channels_last)
+                    found.append(autoencoder.encode(images).mean.float())
+            return torch.cat(found).cpu()
 
         directory = self.out / "films"
         self._same_world(directory)
@@ -178,7 +183,8 @@ class Session:
             step = torch.empty(clips, device="meta")
             kept = max(kept, memory.activations(model, partial(_forward, x=x, step=step, ids=ids)))
         weights = sum(parameter.numel() for parameter in model.parameters())
-        need = memory.required(weights, len(config.ema_decays), kept)
+        halves = 1 if self.device.type == "cuda" else 0  # the copy in bfloat16 and its gradients
+        need = memory.required(weights, len(config.ema_decays) + halves, kept)
         free = memory.free(self.accelerator.device if self.accelerator else self.device, ranks)
         memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, or the networks")
 

@@ -129,7 +129,7 @@ class Batches(Dataset[Batch]):
 
     def prepared(self, first: int, device: torch.device) -> Iterable[Batch]:
         """The batches from step `first` to the last; for a GPU other processes prepare them ahead."""
-        workers, gpu = workers_of(device), device.type == "cuda"
+        workers, gpu = workers_of(device, self.ranks), device.type == "cuda"
         context = "fork" if workers else None  # the processes share the films, and use no GPU
         steps = range(first, self.config.steps)
         return DataLoader(
@@ -139,7 +139,7 @@ class Batches(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class Pending:
-    """What is known of a step; its losses may still be under computation on a GPU."""
+    """The results of a step. A GPU may still compute its losses."""
 
     known: dict[str, Any]
     each: Tensor  # loss of each clip
@@ -181,13 +181,17 @@ class Trainer:
         self.throughput = Throughput(self.model, (shape[0], shape[1], shape[2]), config.max_length, self.device)
         self.wrapped = accelerator.prepare(self.model) if accelerator else self.model
         self.batches = Batches(config, films, tokenizer, self.rank, self.ranks)
-        # Processes that wait for one another in an update start its kernels one by one.
-        self._update = Graphed(self._learn) if accelerator is None else self._learn
+        self._record()
         gpu = accelerator is None and self.device.type == "cuda" and fastest("cuda") == torch.bfloat16
         self._half = HalfCopy(self.model) if gpu else None
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _record(self) -> None:
+        """Make the update a graph, whose kernels read and write the tensors of the optimizer as they are now."""
+        # With several processes the update contains communication, so it is not recorded.
+        self._update = Graphed(self._learn) if self.accelerator is None else self._learn
 
     def step(self) -> dict[str, Any]:
         """One update. Returns the row of the log."""
@@ -280,6 +284,7 @@ class Trainer:
         if weights_only:
             return
         checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "adam/"))
+        self._record()
         self.progress = Progress(**values["progress"])
         if self.rank == 0:
             trim_log(self.out / "log.csv", self.progress.step)

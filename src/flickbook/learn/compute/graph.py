@@ -21,8 +21,8 @@ _Function = Callable[..., tuple[Tensor, ...]]
 class Graphed:
     """A function of tensors that a GPU runs as a CUDA graph, one for each combination of shapes.
 
-    The function must do the same work at each call, and wait for nothing on the processor: what changes from call to
-    call are the values of its inputs. On other devices it is called as it is. The next call overwrites its results.
+    The function must not wait for the CPU, and tensors that it keeps must not be replaced. Only the values of its
+    inputs change from call to call. On other devices it is called as it is. The next call overwrites its results.
     """
 
     def __init__(self, function: _Function) -> None:
@@ -30,6 +30,7 @@ class Graphed:
         self._seen: Counter[Any] = Counter()
         self._graphs: dict[Any, tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]] = {}
         self._pool: Any = None
+        self._stream: Any = None
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         if inputs[0].device.type != "cuda":
@@ -48,7 +49,9 @@ class Graphed:
 
     def _aside(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """A usual call, on a stream of its own as PyTorch asks for before a graph is recorded."""
-        stream, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+        # Memory is kept for each stream, so all calls use one.
+        self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream, here = self._stream, torch.cuda.current_stream()
         stream.wait_stream(here)
         with torch.cuda.stream(stream):
             results = self._function(*inputs)

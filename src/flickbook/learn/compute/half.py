@@ -1,4 +1,4 @@
-"""A copy of a network in bfloat16 that computes for it, so that no operation converts weights or activations.
+"""A bfloat16 copy of a network that runs its forward and backward pass, so that no operation converts anything.
 
 Under `torch.autocast` each use of a weight converts it, and norms write float32, which the next layer converts back. On
 a GPU these copies take as long as the products. The network itself stays in float32 for the optimizer.

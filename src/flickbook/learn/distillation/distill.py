@@ -94,9 +94,10 @@ class LatentFilms:
     @torch.inference_mode()
     def encode(cls, teacher: TextToVideo, films: Sequence[Tensor], prompts: Sequence[str], fps: float) -> LatentFilms:
         """Films (f, h, w, 3) uint8 with their prompts."""
-        latents = torch.stack([teacher.encode(film) for film in films])
-        context = torch.cat([teacher.embed([prompt]) for prompt in prompts])
-        return cls(latents.half().cpu(), context.cpu(), teacher.embed([""]).cpu(), fps)
+        at_once = 2 if teacher.device.type == "cpu" else 256
+        latents = torch.unflatten(teacher.encode(torch.cat(list(films)), at_once), 1, (len(films), -1)).transpose(0, 1)
+        context = teacher.embed(prompts)
+        return cls(latents.half().contiguous().cpu(), context.cpu(), teacher.embed([""]).cpu(), fps)
 
     @classmethod
     @torch.inference_mode()
@@ -153,8 +154,9 @@ class Distiller:
             limit = f"must be a multiple of {self.ranks}, the number of processes"
             raise RequestError("batch", config.batch, limit, f"ask for {self.ranks}, or another number of processes")
         self.device, schedule = teacher.device, teacher.schedule.of_students()
-        self.schedule = replace(schedule, alphas_cumprod=schedule.alphas_cumprod.to(self.device))
-        # Row t holds alpha and sigma of timestep t, and the last row, which is also row END, those of the clean end.
+        scale = None if schedule.signal_scale is None else schedule.signal_scale.to(self.device)
+        self.schedule = replace(schedule, alphas_cumprod=schedule.alphas_cumprod.to(self.device), signal_scale=scale)
+        # Row t holds alpha and sigma of timestep t. The last row (index END = -1) is the clean end.
         levels = [schedule.level(t) for t in (*range(schedule.num_train_timesteps), END)]
         self._table = torch.tensor(levels, dtype=torch.float64).float().to(self.device)
         self._negative = films.negative.to(self.device)
@@ -166,11 +168,16 @@ class Distiller:
 
     def _begin(self) -> None:
         """A phase begins: the optimizer starts anew."""
-        self._half = HalfCopy(self.student) if self._halves else None
-        self._half_teacher = HalfCopy(self._teacher) if self._halves else None
+        # Those of the phase before hold memory.
+        self._update: Callable[..., tuple[Tensor, ...]] = self._learn
+        self._half: HalfCopy | None = None
+        self._half_teacher: HalfCopy | None = None
+        if self._halves:
+            self._half, self._half_teacher = HalfCopy(self.student), HalfCopy(self._teacher)
         self.optimizer = self._optimizer()
-        # Processes that wait for one another in an update start its kernels one by one.
-        self._update = Graphed(self._learn) if self.ranks == 1 else self._learn
+        # With several processes the update contains communication, so it is not recorded.
+        if self.ranks == 1:
+            self._update = Graphed(self._learn)
 
     def _optimizer(self) -> Muon:
         groups = groups_of(self.student, ("conv_in", "conv_out"))
@@ -331,7 +338,8 @@ class Distiller:
             raise RequestError("out", self.out, "holds a checkpoint of other options", remedy)
         self.student.load_state_dict(checkpoint.part(tensors, "student/"))
         self._teacher.load_state_dict(checkpoint.part(tensors, "teacher/"))
-        self.average = checkpoint.part(tensors, "ema/")
+        for name, value in checkpoint.part(tensors, "ema/").items():
+            self.average[name].copy_(value)
         self._begin()
         checkpoint.load_moments(self.optimizer, checkpoint.part(tensors, "optimizer/"))
         self.number = values["step"]

@@ -112,7 +112,7 @@ def films_of(
     files = {first: directory / f"films-{first // config.batch:05d}.safetensors" for first in batches}
     missing = [first for first, path in files.items() if not path.exists()]
     wanted = [scene for first in missing for scene in scenes[first : first + config.batch]]
-    true = iter(rendered(wanted, 1, workers_of(teacher.device)))
+    true = iter(rendered(wanted, 1, workers_of(teacher.device) if wanted else 0))
     for first, path in files.items():
         if first in missing:
             part = prompts[first : first + config.batch]
@@ -183,9 +183,11 @@ def _check_memory(
         return found
 
     weights = sum(parameter.numel() for parameter in unet.parameters())
-    # Two more copies: the student's average and the frozen teacher of the phase. The loaded model comes on top.
+    # Two more copies: the student's average and the frozen teacher of the phase; on a GPU half copies of both, and
+    # gradients. The loaded model comes on top.
+    copies = 2 if networks.device.type == "cpu" else 4
     loaded = sum(each.nbytes for network in networks.in_memory() for each in network.parameters())
-    need = memory.required(weights, 2, memory.activations(unet, forward), loaded)
+    need = memory.required(weights, copies, memory.activations(unet, forward), loaded)
     remedy = "lower it, or use a machine with more memory"
     memory.refuse_beyond(need, memory.free(networks.device, ranks), "batch", config.batch, remedy)
 
