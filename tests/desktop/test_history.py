@@ -55,11 +55,11 @@ def test_long_prompts_are_cut(opened: tuple[History, list[str]], root: Any) -> N
     assert text.count("\n") == 2 and text.endswith("\nwaiting") and "…" in text
 
 
-def test_a_training_is_called_a_lora(opened: tuple[History, list[str]], root: Any) -> None:
+def test_a_training_is_called_one(opened: tuple[History, list[str]], root: Any) -> None:
     history, _ = opened
     history.fill([replace(WAITING, kind="tune")])
     root.update()
-    assert history.tree.item("job_a", "text").startswith("LoRA: a red circle")
+    assert history.tree.item("job_a", "text").startswith("Training: a red")
 
 
 def test_states_in_words() -> None:

@@ -85,22 +85,38 @@ def test_a_shot_list_makes_one_film_with_its_recipe(shots: Path, tmp_path: Path,
     assert command("reproduce", str(film)).returncode == 0
 
 
+#: The command, which waits when its first shot is kept.
+HELD = """
+import sys, time
+from flickbook.engine.shots.takes import Takes
+put = Takes.put
+def held(self, number, clip):
+    put(self, number, clip)
+    time.sleep(600)
+Takes.put = held
+from flickbook.cli.app import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_command_continues_with_the_shots_that_are_left(shots: Path, tmp_path: Path, command: Command) -> None:
     whole = tmp_path / "whole.mp4"
     assert command("generate", str(shots), "--output", str(whole)).returncode == 0
     film, words = tmp_path / "film.mp4", ["generate", str(shots), "--output", str(tmp_path / "film.mp4")]
-    running = subprocess.Popen([sys.executable, "-m", "flickbook", *words], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([sys.executable, "-c", HELD, *words], stderr=subprocess.PIPE, text=True)
     home, until = settings.load().jobs_dir or settings.load().data_dir / "jobs", time.monotonic() + PATIENCE
-    while not (kept := list(home.rglob("takes/*.mkv"))) and running.poll() is None:
-        assert time.monotonic() < until
+    while not (kept := list(home.rglob("takes/*.mkv"))):
+        assert running.poll() is None and time.monotonic() < until
         time.sleep(0.02)
     running.kill()
     running.communicate()
-    if not film.exists():
-        (job,) = [job for job in _jobs(command) if job["state"] in ("paused", "running")]
-        assert command("jobs", "resume", job["id"]).returncode == 0
-    assert kept and film.read_bytes() == whole.read_bytes()
+    before = kept[0].stat().st_mtime_ns
+    (job,) = [job for job in _jobs(command) if job["state"] in ("paused", "running")]
+    assert not film.exists()
+    resumed = command("jobs", "resume", job["id"])
+    assert resumed.returncode == 0 and film.read_bytes() == whole.read_bytes()
+    assert not kept[0].exists() or kept[0].stat().st_mtime_ns == before, "the first shot is not made again"
 
 
 def _jobs(command: Command) -> list[dict[str, Any]]:

@@ -74,9 +74,9 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """Its prompt; that of a training begins with its kind."""
+        """Its prompt; that of a training says so."""
         prompt = self.plan.prompt or "(no prompt)"
-        return f"LoRA: {prompt}" if self.kind == "tune" else prompt
+        return f"Training: {prompt}" if self.kind == "tune" else prompt
 
     @property
     def suffix(self) -> str:
