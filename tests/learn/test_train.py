@@ -292,7 +292,9 @@ def test_through_accelerate_one_process_learns_the_same(
     from accelerate import Accelerator
 
     alone = trainer(tmp_path / "alone")
-    shared = Trainer(alone.config, alone.films, alone.tokenizer, tmp_path / "shared", Accelerator(cpu=True))
+    shared = Trainer(
+        alone.config, alone.batches.films, alone.batches.tokenizer, tmp_path / "shared", Accelerator(cpu=True)
+    )
     for made in (alone, shared):
         for _ in range(5):
             made.step()

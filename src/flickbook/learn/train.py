@@ -165,7 +165,7 @@ class Trainer:
         self, config: TrainConfig, films: Films, tokenizer: Tokenizer, out: Path, accelerator: Any = None
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.films, self.tokenizer, self.out = config, films, tokenizer, out
+        self.config, self.out = config, out
         self.accelerator = accelerator
         self.rank: int = accelerator.process_index if accelerator else 0
         self.ranks: int = accelerator.num_processes if accelerator else 1
@@ -237,11 +237,7 @@ class Trainer:
     def _efficiency(self, rows: list[dict[str, float]], seconds: float) -> float:
         """This process's share of the best matrix product's operations over the steps of `rows`."""
         lengths = [int(row["frames"]) for row in rows]
-        return self.throughput.share([(self._clips(length), length) for length in lengths], seconds)
-
-    def _clips(self, frames: int) -> int:
-        """This process's clips of a step."""
-        return self.batches.clips(frames)
+        return self.throughput.share([(self.batches.clips(length), length) for length in lengths], seconds)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
