@@ -129,7 +129,7 @@ class Model(Record):
     lora: tuple[tuple[str, float], ...] = ()
     beside: dict[str, str] = {}  # a repository with its image encoder -> its commit
     transformer: str = ""  # its file with the transformer that replaces that of its base, named as by its publisher
-    unet: str = "unet"  # the directory of its U-Net: that of its few-step student with `--speed turbo`
+    student: str = ""  # the directory of its few-step student, with `--speed turbo`
     preview: str = ""  # the file of its preview decoder in `previews` of the data directory
     latent_upsampler: LatentUpsampler | None = None
     turbo: str = ""  # the model that makes its films with `--speed turbo`, which may be the model itself
@@ -214,7 +214,7 @@ class Model(Record):
             own = "distill it with `flickbook distill` and name its directory, or " if self.family == "unet" else ""
             raise RequestError("speed", "turbo", limit, f"{own}write balanced or exact") from None
         fixed: dict[str, Any] = {
-            "unet": "turbo",
+            "student": "turbo",
             "num_inference_steps": Whole(range=(steps, steps), default=steps),
             "guidance_scale": Real(range=(1.0, 1.0), default=1.0),
             "schedulers": ("ddim",),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flickbook.diffusion import heap
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys, frames_of
+from flickbook.diffusion.difference import Difference
 from flickbook.diffusion.forecast import Model, Pace
 from flickbook.diffusion.pack import pack
 from flickbook.diffusion.sampler import SamplerState, sample
@@ -33,6 +34,9 @@ FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
     "vae": "vae/diffusion_pytorch_model.safetensors",
 }
+
+#: The file in the directory of a few-step student.
+DIFFERENCE = "difference.safetensors"
 
 #: Frames encoded at once; with two, the encoder needs no more memory than the decoder.
 _ENCODED = 2
@@ -76,14 +80,15 @@ class TextToVideo:
         directory: Path,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
-        unet_directory: str = "unet",
+        student: str = "",
     ) -> TextToVideo:
-        """Load a model directory; a few-step student is in another `unet_directory` and has the schedule of students.
+        """Load a model directory; with `student`, the name of its directory, the few-step student, which has the
+        schedule of students.
 
         Raises WeightsError with the file that is missing, damaged or of another kind; for a damaged text encoder only
         when it is first used.
         """
-        places = {part: directory / (unet_directory if part == "unet" else part) for part in FILES}
+        places = {part: directory / part for part in FILES}
         configs = {part: read_config(place / "config.json") for part, place in places.items()}
         text = TextConfig.from_dict(configs["text_encoder"], directory / "text_encoder/config.json")
         unet = UNet3DConfig.from_dict(configs["unet"], places["unet"] / "config.json")
@@ -91,14 +96,15 @@ class TextToVideo:
         scheduler = directory / "scheduler/scheduler_config.json"
         file = {part: weights_file(places[part], Path(name).stem) for part, name in FILES.items()}
         schedule = NoiseSchedule.from_config(read_config(scheduler), scheduler)
+        difference = Difference(directory / student / DIFFERENCE) if student else None
         return cls(
             Tokenizer(directory / "tokenizer"),
             partial(_reader, text, present(file["text_encoder"]), dtype=dtype, device=device),
-            load_weights(lambda: UNet3D(unet), file["unet"], dtype=dtype, device=device).eval(),
+            load_weights(lambda: UNet3D(unet), file["unet"], dtype=dtype, device=device, difference=difference).eval(),
             load_weights(lambda: Autoencoder(vae), file["vae"], dtype=dtype, device=device, rename=autoencoder_keys)
             .to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             .eval(),
-            schedule if unet_directory == "unet" else schedule.of_students(),
+            schedule.of_students() if student else schedule,
             torch.device(device),
         )
 

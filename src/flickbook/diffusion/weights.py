@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from flickbook.errors import WeightsError
 from flickbook.files import replace_whole
+
+if TYPE_CHECKING:
+    from flickbook.diffusion.difference import Difference
 
 _FETCH = "download the model again"
 #: Values that are read through one mapping of a file: pages stay in memory until the mapping is closed.
@@ -45,13 +48,14 @@ def load_weights(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     rename: Rename = same_keys,
+    difference: Difference | None = None,
 ) -> Module:
     """Build a network and load its weights from a safetensors file, in `dtype` on `device`.
 
     The network is built without memory (on the meta device), and the file is mapped into it. For another precision
-    tensors are converted one by one and the file's pages released, so the peak is one copy of the weights. Raises
-    WeightsError, with up to three keys, if a key is missing, unexpected, or of another shape, and if the file is not
-    safetensors or is damaged.
+    tensors are converted one by one and the file's pages released, so the peak is one copy of the weights. A
+    `difference` is added before the conversion. Raises WeightsError, with up to three keys, if a key is missing,
+    unexpected, or of another shape, and if a file is not safetensors or is damaged.
     """
     path = present(path)
     with torch.device("meta"), _Undrawn():
@@ -61,11 +65,14 @@ def load_weights(
         with safe_open(path, framework="pt", device=str(device)) as file:
             sources = {ours: theirs for theirs, ours in rename(file.keys()).items()}
             shapes = {key: tuple(file.get_slice(source).get_shape()) for key, source in sources.items()}
-            _check(path, expected, shapes)
+            check(path, expected, shapes)
+        if difference is not None:
+            difference.check(expected)
+        added = difference.added if difference is not None else lambda _, weight: weight
         state: dict[str, Tensor] = {}
         for part in _parts(shapes):
             with safe_open(path, framework="pt", device=str(device)) as file:
-                state |= {key: _cast(file.get_tensor(sources[key]), dtype) for key in part}
+                state |= {key: _cast(added(key, file.get_tensor(sources[key])), dtype) for key in part}
     except (SafetensorError, OSError) as error:
         raise WeightsError(path, f"damaged ({error})", _FETCH) from error
     module.load_state_dict(state, strict=True, assign=True)
@@ -109,7 +116,7 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _check(path: Path, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+def check(path: Path, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
     """Check a file's keys and shapes against the network's, before any data is read. Raises WeightsError."""
     missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
     both = expected.keys() & found.keys()

@@ -21,6 +21,7 @@ from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
 from flickbook.engine.memory.machine import Machine
 from flickbook.errors import FlickbookError, MediaError, OutputError, RequestError
 from flickbook.hub.manifest import verify
+from flickbook.learn import checkpoint
 from flickbook.learn.distillation import student
 from flickbook.learn.distillation.distill import DistillConfig, LatentFilms
 from flickbook.resolution import resolve
@@ -43,16 +44,15 @@ def test_a_student_is_made_beside_its_teacher_and_runs(published: Path, tmp_path
     model = distilled(published, tmp_path / "out", progress=lambda *row: parts.append(row))
     assert parts == [(2, 3), (3, 3)]
     found = verify(model)
-    assert found.items() >= before.items() and set(found) - set(before) == {"turbo/diffusion_pytorch_model.safetensors"}
+    assert found.items() >= before.items() and set(found) - set(before) == {"turbo/difference.safetensors"}
     assert verify(published) == before, "the teacher's files stay"
 
     exact = flickbook.generate("a red circle", model_dir=model, seed=1)
     turbo = flickbook.generate("a red circle", model_dir=model, seed=1, speed="turbo")
     plan = turbo.recipe.plan
     assert (plan.num_inference_steps, plan.guidance_scale, plan.scheduler) == (4, 1.0, "ddim")
-    assert "turbo/diffusion_pytorch_model.safetensors" in turbo.recipe.weights
-    assert "unet/diffusion_pytorch_model.safetensors" not in turbo.recipe.weights
-    assert "turbo/diffusion_pytorch_model.safetensors" not in exact.recipe.weights
+    assert {"turbo/difference.safetensors", "unet/diffusion_pytorch_model.safetensors"} <= turbo.recipe.weights.keys()
+    assert "turbo/difference.safetensors" not in exact.recipe.weights
     assert turbo.recipe.frames_sha256 != exact.recipe.frames_sha256
 
     films = sorted((tmp_path / "out" / "films").iterdir())
@@ -75,11 +75,19 @@ def test_two_processes_distill_what_one_does(published: Path, tmp_path: Path) ->
         done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [str(out / "model")]
-    one, two = (load_file(out / "model/turbo/diffusion_pytorch_model.safetensors") for out in (alone, shared))
+    one, two = (trained(out) for out in (alone, shared))
     before = load_file(published / "unet/diffusion_pytorch_model.safetensors")
     change = {name: (value.float() - before[name].float()) for name, value in one.items()}
     apart = {name: (value.float() - two[name].float()) for name, value in one.items()}
     assert norm(apart) < 0.05 * norm(change), "each trained on half of every batch"
+
+
+def trained(out: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of the last checkpoint: those of the published difference are rounded."""
+    newest = checkpoint.latest(out / "distillation")
+    assert newest is not None
+    tensors, _ = checkpoint.load(newest)
+    return checkpoint.part(tensors, "ema/")
 
 
 def norm(tensors: Mapping[str, torch.Tensor]) -> float:

@@ -91,13 +91,12 @@ class UNetFamily:
         Without `packed` every layer stays a plain module on a CPU too, so that hooks can read it; films are then equal
         up to rounding. Raises WeightsError with the file and its hash.
         """
-        other = "unet/" if setup.model.unet != "unet" else "turbo/"
-        files = fingerprint(setup.directory, HashCache.usual())
-        weights = {name: digest for name, digest in files.items() if not name.startswith(other)}
+        files, student = fingerprint(setup.directory, HashCache.usual()), setup.model.student
+        weights = {name: digest for name, digest in files.items() if student or not name.startswith("turbo/")}
         placement = setup.placement
         # Offloaded networks are loaded into the machine's memory.
         home = placement.device if placement.offload == "none" else "cpu"
-        networks = TextToVideo.load(setup.directory, getattr(torch, placement.dtype), home, setup.model.unet)
+        networks = TextToVideo.load(setup.directory, getattr(torch, placement.dtype), home, student)
         notes = []
         if setup.loras:
             from flickbook.engine.lora.apply import inject  # imported late: peft takes a second

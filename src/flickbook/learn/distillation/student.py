@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
-from flickbook.diffusion.text_to_video import TextToVideo
-from flickbook.diffusion.weights import save_weights
+from flickbook.diffusion.difference import save_difference
+from flickbook.diffusion.text_to_video import DIFFERENCE, TextToVideo
+from flickbook.diffusion.unet3d import UNet3D
 from flickbook.errors import MediaError, OutputError, RequestError
 from flickbook.files import link_or_copy, replace_whole
 from flickbook.hub import find
@@ -151,17 +152,17 @@ def _check_options(directory: Path, prompts: Sequence[str], config: DistillConfi
         raise RequestError("out", directory.parent, limit, "use the options of that run, or another --out")
 
 
-def publish(source: Path, distiller: Distiller, out: Path) -> Path:
+def publish(source: Path, teacher: UNet3D, distiller: Distiller, out: Path) -> Path:
     """Write the teacher's directory with the student in `turbo/` to `out`, whole or not at all."""
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(TURBO), copy_function=link_or_copy)
-    student, folder = distiller.student, temporary / TURBO  # the last phase left its average in it
+    folder = temporary / TURBO
     folder.mkdir()
-    save_weights(student, folder / "diffusion_pytorch_model.safetensors")
+    weights = distiller.student.state_dict()  # the last phase left its average in it
+    save_difference(weights, teacher.state_dict(), folder / DIFFERENCE)
     card = {"num_inference_steps": distiller.config.steps, "guidance_scale": distiller.config.guidance_scale}
-    for name, values in (("config.json", student.config.to_dict()), (CARD, card)):
-        (folder / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (temporary / "manifest.json").unlink(missing_ok=True)  # a hard link: writing it would change the teacher's
     write_manifest(temporary)
     shutil.rmtree(out, ignore_errors=True)
@@ -228,4 +229,4 @@ def main(
         distiller.restore(newest)
     yield from distiller.run()
     if distiller.rank == 0:
-        publish(directory, distiller, out / "model")
+        publish(directory, networks.unet, distiller, out / "model")

@@ -309,7 +309,7 @@ def main(
     if (directory / "turbo" / "student.json").is_file() and not added:
         few = entry.at(directory).few_steps()
         student = (
-            TextToVideo.load(directory, device=device, unet_directory=few.unet).pack(),
+            TextToVideo.load(directory, device=device, student=few.student).pack(),
             few.num_inference_steps.default,
         )
     calibration = max(_FEWEST, min(CALIBRATION, count // 10))
