@@ -1,4 +1,4 @@
-"""The built-in film beside stock diffusers, exact and balanced, in both precisions; and beside all rivals."""
+"""The built-in film beside stock diffusers, exact, balanced and turbo, in both precisions; and beside all rivals."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def measure(pairs: int, steps: int = warm.STEPS) -> dict[str, Any]:
         subject = subject_of(Path(folder), steps)
         plain, quick = stock.pipeline_of(subject), tuned.pipeline_of(subject)
         sides = [
-            *ours.sides(subject, torch.float32, ("exact", "balanced")),
+            *ours.sides(subject, torch.float32, ("exact", "balanced", "turbo")),
             stock.side(subject, plain),
-            *ours.sides(subject, torch.bfloat16, ("exact", "balanced")),
+            *ours.sides(subject, torch.bfloat16, ("exact", "balanced", "turbo")),
             tuned.side(subject, quick),
         ]
         begin = films_of(subject, TextToVideo.load(subject.directory), _films(pairs + 1))

@@ -86,6 +86,8 @@ def goals(run: Run) -> list[Goal]:
         ratio("built-in, balanced fp32 beside stock fp32", f"builtin: {_STOCK} / ours balanced, fp32", 2.3),
         ratio("built-in, balanced bf16 beside stock tuned", f"builtin: {_TUNED} / ours balanced, bf16", 2.3),
         ratio("built-in, balanced bf16 beside the default call", f"builtin: {_STOCK} / ours balanced, bf16", 5.0),
+        ratio("built-in, turbo beside the default call", f"builtin: {_STOCK} / ours turbo, fp32", 10.0),
+        ratio("built-in, turbo bf16 beside the default call", f"builtin: {_STOCK} / ours turbo, bf16", 10.0),
         *_likeness(run),
         ratio("replica, exact fp32 beside stock fp32", f"replica fp32: {_STOCK} / ours exact, fp32", 1.6),
         ratio("replica, exact bf16 beside stock tuned", f"replica bf16: {_TUNED} / ours exact, bf16", 1.25),

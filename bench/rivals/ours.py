@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from bench.subject import SOLVER, Side, Subject, at, name_of
+from flickbook.catalogue import find
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys
 from flickbook.diffusion.sampler import SamplerState
 from flickbook.diffusion.schedule import NoiseSchedule
@@ -41,22 +42,23 @@ def networks_of(subject: Subject, dtype: torch.dtype) -> TextToVideo:
 
 def made(networks: TextToVideo, subject: Subject, dtype: torch.dtype, speed: Speed = "exact") -> Any:
     """The film, or where the subject is not whole its latents after the steps."""
+    steps, guidance = subject.steps, subject.guidance
+    if speed == "turbo":
+        few = find("builtin").at(subject.directory).few_steps()
+        steps, guidance = few.num_inference_steps.default, few.guidance_scale.default
     context, negative = subject.context.to(dtype), subject.negative.to(dtype)
-    state = SamplerState.begin(subject.latents, networks.schedule.timesteps(subject.steps))
-    for reached in networks.denoise(state, context, negative, [subject.guidance], SOLVER, pace=PACES[speed]):
+    state = SamplerState.begin(subject.latents, networks.schedule.timesteps(steps))
+    for reached in networks.denoise(state, context, negative, [guidance], SOLVER, pace=PACES[speed]):
         state = reached
     return torch.cat(list(networks.decode(state.latents[0]))).numpy() if subject.whole else state.latents
 
 
 def sides(subject: Subject, dtype: torch.dtype, speeds: tuple[Speed, ...] = ("exact",)) -> list[Side]:
-    """One side for each speed, on the same networks."""
+    """One side for each speed, on the same networks but for turbo, which has a student."""
     networks, kind = networks_of(subject, dtype), name_of(dtype)
-    return [
-        Side(
-            f"ours {speed}, {kind}",
-            at(subject.threads, partial(made, networks, subject, dtype, speed)),
-            kind,
-            lossy=speed != "exact",
-        )
-        for speed in speeds
-    ]
+    found = []
+    for speed in speeds:
+        running = TextToVideo.load(subject.directory, dtype, student="turbo").pack() if speed == "turbo" else networks
+        make = at(subject.threads, partial(made, running, subject, dtype, speed))
+        found.append(Side(f"ours {speed}, {kind}", make, kind, lossy=speed != "exact"))
+    return found

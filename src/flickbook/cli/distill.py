@@ -38,6 +38,9 @@ def distill(
     accelerate: Annotated[
         bool, typer.Option("--accelerate", help="Distribute the training over the processes of `accelerate launch`.")
     ] = False,
+    from_student: Annotated[
+        bool, typer.Option("--from-student", help="Start from the student that MODEL has, to train it further.")
+    ] = False,
     model_dir: options.ModelDir = None,
     yes: options.Yes = False,
 ) -> None:
@@ -60,6 +63,7 @@ def distill(
         batch=batch,
         lr=lr,
         seed=seed,
+        from_student=from_student,
     )
     with accelerated(accelerate) as accelerator:
         first = accelerator is None or accelerator.is_main_process

@@ -31,6 +31,15 @@ from flickbook.world.render import render
 CONFIG = DistillConfig(iterations=2, batch=2, guidance_scale=2.0)
 
 
+#: Runs the command line in float32: in bfloat16 half a batch rounds otherwise than a whole one.
+_IN_FLOAT32 = """
+import runpy, torch
+from flickbook.learn.compute import precision
+precision.fastest = lambda kind: torch.float32
+runpy.run_module("flickbook", run_name="__main__")
+"""
+
+
 def distilled(teacher: Path, out: Path, **changes: object) -> Path:
     for _ in student.main(str(teacher), out, CONFIG, num_films=3, **changes):  # type: ignore[arg-type]
         pass
@@ -65,13 +74,36 @@ def test_a_student_is_made_beside_its_teacher_and_runs(published: Path, tmp_path
 
 
 @pytest.mark.slow
+def test_a_student_is_trained_further(published: Path, tmp_path: Path) -> None:
+    model = distilled(published, tmp_path / "first")
+    still = replace(CONFIG, iterations=1, lr=1e-8, from_student=True)
+    for _ in student.main(str(model), tmp_path / "second", still, num_films=1):
+        pass
+    weights = [
+        TextToVideo.load(where, student=part).unet.state_dict()
+        for where, part in ((published, ""), (model, "turbo"), (tmp_path / "second/model", "turbo"))
+    ]
+    before, first, second = ({name: value.float() for name, value in each.items()} for each in weights)
+    learned = {name: first[name] - before[name] for name in before}
+    assert norm({name: second[name] - first[name] for name in before}) < 0.3 * norm(learned)
+    with pytest.raises(RequestError, match="from_student=True: .* has no student; name the directory of a model"):
+        distilled_further(published, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def distilled_further(teacher: Path, out: Path) -> None:
+    next(iter(student.main(str(teacher), out, replace(CONFIG, from_student=True), num_films=1)))
+
+
+@pytest.mark.slow
 def test_two_processes_distill_what_one_does(published: Path, tmp_path: Path) -> None:
     alone, shared = (tmp_path / name for name in ("alone", "shared"))
     words = ["distill", str(published), "--steps", "16", "--iterations", "2", "--batch", "2", "--num-films", "3"]
     ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    (tmp_path / "exactly.py").write_text(_IN_FLOAT32, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(Path(flickbook.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     for start, out, more in (([sys.executable], alone, []), (ranks, shared, ["--accelerate"])):
-        call = [*start, "-m", "flickbook", *words, "--out", str(out), *more]
+        call = [*start, str(tmp_path / "exactly.py"), *words, "--out", str(out), *more]
         done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [str(out / "model")]

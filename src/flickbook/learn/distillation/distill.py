@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
@@ -57,6 +57,7 @@ class DistillConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.98
     seed: int = 0
+    from_student: bool = False  # start from the student that the teacher's directory has
 
     def __post_init__(self) -> None:
         for name, low, high in (("guidance_scale", 1, 100), ("lr", 1e-8, 1), ("seed", 0, SEED_LIMIT)):
@@ -164,6 +165,13 @@ class Distiller:
         self.student: UNet3D = copy.deepcopy(teacher.unet).float().requires_grad_(True)
         self.average = {name: value.clone() for name, value in self.student.state_dict().items()}
         self._teacher: UNet3D = copy.deepcopy(self.student).requires_grad_(False)
+        self._begin()
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Start the first phase from these weights instead of the teacher's."""
+        self.student.load_state_dict(weights)
+        for name, value in self.average.items():
+            value.copy_(weights[name])
         self._begin()
 
     def _begin(self) -> None:

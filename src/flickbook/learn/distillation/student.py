@@ -40,7 +40,7 @@ from flickbook.world.scenes import Scene
 #: The student's directory inside a model's, and the file that says how to run it.
 TURBO, CARD = "turbo", "student.json"
 #: Films of each group of the world whose captions a distillation of the built-in model uses, as shares of 16.
-_SHARES = {"core": 6, "pair": 2, "several": 1, "digits": 1, "views": 2, "book": 4}
+_SHARES = {"core": 4, "pair": 3, "several": 1, "digits": 1, "views": 2, "book": 5}
 _SEED = 80_000_000
 _Progress = Callable[[int, int], None]
 
@@ -212,6 +212,9 @@ def main(
     if out.exists() and not out.is_dir():
         raise OutputError(out, "is not a directory", "name another one")
     model, directory = teacher_of(name, model_dir)
+    if config.from_student and not (directory / TURBO / CARD).is_file():
+        remedy = "name the directory of a model that flickbook distill wrote, or leave it out"
+        raise RequestError("from_student", True, f"{name} has no student", remedy)
     texts = prompts_of(model, prompts, num_films)
     device: Any = "cpu"  # accelerate numbers processors too, which files cannot be loaded to
     if torch.cuda.is_available():
@@ -227,6 +230,8 @@ def main(
     newest = checkpoint.latest(distiller.out)
     if newest is not None:
         distiller.restore(newest)
+    elif config.from_student:
+        distiller.start_from(TextToVideo.load(directory, device=device, student=TURBO).unet.state_dict())
     yield from distiller.run()
     if distiller.rank == 0:
         publish(directory, networks.unet, distiller, out / "model")
