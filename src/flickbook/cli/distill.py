@@ -55,16 +55,8 @@ def distill(
 
     teacher, _ = teacher_of(model, model_dir)
     scale = teacher.guidance_scale.default if guidance_scale is None else guidance_scale
-    config = DistillConfig(
-        steps=steps,
-        guidance_scale=scale,
-        iterations=iterations,
-        guidance_iterations=guidance_iterations or 0,
-        batch=batch,
-        lr=lr,
-        seed=seed,
-        from_student=from_student,
-    )
+    updates = {"iterations": iterations, "guidance_iterations": guidance_iterations or 0}
+    config = DistillConfig(steps, scale, **updates, batch=batch, lr=lr, seed=seed, from_student=from_student)
     with accelerated(accelerate) as accelerator:
         first = accelerator is None or accelerator.is_main_process
         for row in main(model, out, config, prompts, num_films, _note, model_dir, accelerator):

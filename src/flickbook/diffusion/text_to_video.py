@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from flickbook.diffusion import heap
 from flickbook.diffusion.autoencoder import Autoencoder, AutoencoderConfig, autoencoder_keys, frames_of
-from flickbook.diffusion.difference import Difference
 from flickbook.diffusion.forecast import Model, Pace
 from flickbook.diffusion.pack import pack
 from flickbook.diffusion.sampler import SamplerState, sample
@@ -24,7 +23,7 @@ from flickbook.diffusion.text import TextConfig, TextEncoder, text_keys
 from flickbook.diffusion.tiles import decode_in_tiles
 from flickbook.diffusion.tokenizer import Tokenizer
 from flickbook.diffusion.unet3d import UNet3D, UNet3DConfig
-from flickbook.diffusion.weights import load_weights, present
+from flickbook.diffusion.weights import Difference, load_weights, present
 from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
 

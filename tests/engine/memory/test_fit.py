@@ -76,8 +76,9 @@ def test_a_processor_without_bfloat16_computes_in_float32() -> None:
 
 
 @pytest.mark.parametrize(("on", "dtype"), [(machine(), "bfloat16"), (machine(bf16=False), "float32")])
-def test_balanced_uses_bfloat16_where_the_cpu_supports_it(on: Machine, dtype: str) -> None:
-    assert estimate_of("builtin", on, speed="balanced").placement.dtype == dtype
+@pytest.mark.parametrize("speed", ["balanced", "turbo"])
+def test_faster_speeds_use_bfloat16_where_the_cpu_supports_it(speed: str, on: Machine, dtype: str) -> None:
+    assert estimate_of("builtin", on, speed=speed).placement.dtype == dtype
 
 
 def test_a_card_of_8_gib_runs_modelscope_whole_and_larger_films_in_pieces() -> None:

@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 
 from flickbook import catalogue
 from flickbook.catalogue import Model
-from flickbook.diffusion.difference import save_difference
 from flickbook.diffusion.text_to_video import DIFFERENCE, TextToVideo
 from flickbook.diffusion.unet3d import UNet3D
+from flickbook.diffusion.weights import save_difference
 from flickbook.errors import MediaError, OutputError, RequestError
 from flickbook.files import link_or_copy, replace_whole
 from flickbook.hub import find
