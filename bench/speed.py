@@ -40,7 +40,7 @@ def film(networks: TextToVideo, scene: Scene, scheduler: str, pace: Pace | None)
     for reached in networks.denoise(state, context, negative, [GUIDANCE], scheduler, [FPS], pace):
         state = reached
     seconds = time.perf_counter() - began
-    asked = state.answers[0].asked if state.answers else STEPS
+    asked = state.answers[0].evaluations if state.answers else STEPS
     return torch.cat(list(networks.decode(state.latents[0]))).numpy(), seconds, asked
 
 

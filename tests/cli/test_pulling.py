@@ -81,7 +81,7 @@ def terminal(work: Path) -> Terminal:
 def test_a_terminal_asks_downloads_and_continues(tiny: Hub, terminal: Terminal, work: Path) -> None:
     code, output = terminal(b"y\n", "generate", *FILM, "--output", "a.mp4")
     assert code == 0, output
-    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0. 0.02 GB are left to download." in output
+    assert "tiny is not on this machine yet: 3.4 GB, CC-BY-NC-4.0. 0.03 GB are left to download." in output
     assert "Download it now? [y/N]" in output and "pulling tiny: " in output and (work / "a.mp4").is_file()
     code, output = terminal(b"", "generate", *FILM, "--output", "b.mp4")
     assert code == 0 and "[y/N]" not in output
