@@ -45,7 +45,7 @@ class PromptEmbedding:
 
 #: How far forecasts of the network's outputs are trusted; None runs it in every step. docs/speed.md has the cost.
 PACES: Final[dict[Speed, Pace | None]] = {"exact": None, "balanced": Pace(error=0.1, most=4, lead=7), "turbo": None}
-#: The same for a single picture, whose outline still moves late in denoising: docs/speed.md.
+#: The same for a single picture, whose forecasts miss by more: docs/speed.md.
 _PICTURE: Final = Pace(error=0.03, most=4, lead=7)
 
 #: Tiny decoders, each named by the first 16 digits of the SHA-256 of the autoencoder it was trained on.
@@ -57,8 +57,8 @@ REPRESENTABLE: Final = 22.0
 #: Per-channel standard deviation (of 255) below which a picture counts as a plain colour.
 PLAIN: Final = 4.0
 #: A film of strength s starts where alpha is (1 - s) to this power: the first for a video or a still, the second for a
-#: film from an image. With 0.75 the built-in model blends its input and the prompt at strength 0.5, and the noise is
-#: near that of diffusers with the schedule of Stable Diffusion. A film from an image needs more noise to move.
+#: film from an image. With 0.75 the built-in model blends its input and the prompt at strength 0.5: docs/generate.md. A
+#: film from an image needs more noise to move.
 _REMADE, _LED = 0.75, 1.5
 #: The most prompt embeddings kept in memory; a prompt shared by several films is encoded once.
 _TEXTS = 256
