@@ -54,11 +54,11 @@ def test_a_higher_strength_departs_further_from_the_video(tmp_path: Path) -> Non
     video = Clip(TRUE, 8.0).save(tmp_path / "clip.mp4")
     words = "a green circle moving left on a blue background"
     far = []
-    # From 0.7 on nothing of the video is left, and the distance is that of any film of the prompt.
-    for strength in (0.1, 0.3, 0.5, 0.6, 1.0):
+    for strength in (0.1, 0.3, 0.5, 0.6, 0.7, 1.0):
         made = generate(words, video=video, strength=strength, seed=3, num_inference_steps=10).frames
         far.append(float(np.abs(made.astype(float) - TRUE).mean()))
-    assert far == sorted(far)
+    # From 0.7 on nothing of the video is left, and the distance is that of any film of the prompt.
+    assert far[:-1] == sorted(far[:-1]) and far[-1] > far[3]
     assert 0.25 < (far[2] - far[0]) / (far[-1] - far[0]) < 0.85, "the middle is a blend"
 
 

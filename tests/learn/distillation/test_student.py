@@ -40,8 +40,8 @@ runpy.run_module("flickbook", run_name="__main__")
 """
 
 
-def distilled(teacher: Path, out: Path, **changes: object) -> Path:
-    for _ in student.main(str(teacher), out, CONFIG, num_films=3, **changes):  # type: ignore[arg-type]
+def distilled(teacher: Path, out: Path, config: DistillConfig = CONFIG, **changes: object) -> Path:
+    for _ in student.main(str(teacher), out, config, num_films=3, **changes):  # type: ignore[arg-type]
         pass
     return out / "model"
 
@@ -76,23 +76,17 @@ def test_a_student_is_made_beside_its_teacher_and_runs(published: Path, tmp_path
 @pytest.mark.slow
 def test_a_student_is_trained_further(published: Path, tmp_path: Path) -> None:
     model = distilled(published, tmp_path / "first")
-    still = replace(CONFIG, iterations=1, lr=1e-8, from_student=True)
-    for _ in student.main(str(model), tmp_path / "second", still, num_films=1):
-        pass
+    further = distilled(model, tmp_path / "second", replace(CONFIG, iterations=1, lr=1e-8, from_student=True))
     weights = [
         TextToVideo.load(where, student=part).unet.state_dict()
-        for where, part in ((published, ""), (model, "turbo"), (tmp_path / "second/model", "turbo"))
+        for where, part in ((published, ""), (model, "turbo"), (further, "turbo"))
     ]
     before, first, second = ({name: value.float() for name, value in each.items()} for each in weights)
     learned = {name: first[name] - before[name] for name in before}
     assert norm({name: second[name] - first[name] for name in before}) < 0.3 * norm(learned)
     with pytest.raises(RequestError, match="from_student=True: .* has no student; name the directory of a model"):
-        distilled_further(published, tmp_path / "third")
+        distilled(published, tmp_path / "third", replace(CONFIG, from_student=True))
     assert not (tmp_path / "third").exists()
-
-
-def distilled_further(teacher: Path, out: Path) -> None:
-    next(iter(student.main(str(teacher), out, replace(CONFIG, from_student=True), num_films=1)))
 
 
 @pytest.mark.slow
