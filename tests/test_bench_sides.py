@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from bench import growth, roofline, warm
 from bench.rivals import ours, pab, stock, tuned
 from bench.subject import Subject, best_threads, likeness, using
+
+from flickbook.diffusion.sampler import SamplerState
+from flickbook.diffusion.text_to_video import TextToVideo
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,20 @@ def test_in_bf16_both_are_near(subject: Subject) -> None:
     reference = stock.side(subject, stock.pipeline_of(subject)).make()
     for side in (*ours.sides(subject, torch.bfloat16), tuned.side(subject, tuned.pipeline_of(subject))):
         assert side.dtype == "bf16" and likeness(side.make(), reference)["psnr"] >= 30
+
+
+def test_turbo_runs_the_student_in_its_own_steps(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact, turbo = ours.sides(Subject(**{**vars(subject), "steps": 2}), torch.float32, ("exact", "turbo"))
+    steps: list[int] = []
+    denoise = TextToVideo.denoise
+
+    def counted(networks: TextToVideo, state: SamplerState, *rest: Any, **named: Any) -> Any:
+        steps.append(state.total)
+        return denoise(networks, state, *rest, **named)
+
+    monkeypatch.setattr(TextToVideo, "denoise", counted)
+    assert likeness(turbo.make(), exact.make())["psnr"] < 60 and turbo.lossy
+    assert steps == [4, 2]
 
 
 def test_steps_alone_are_compared_by_their_latents(subject: Subject) -> None:

@@ -40,12 +40,11 @@ def networks_of(subject: Subject, dtype: torch.dtype) -> TextToVideo:
     ).pack()
 
 
-def made(networks: TextToVideo, subject: Subject, dtype: torch.dtype, speed: Speed = "exact") -> Any:
-    """The film, or where the subject is not whole its latents after the steps."""
-    steps, guidance = subject.steps, subject.guidance
-    if speed == "turbo":
-        few = find("builtin").at(subject.directory).few_steps()
-        steps, guidance = few.num_inference_steps.default, few.guidance_scale.default
+def made(
+    networks: TextToVideo, subject: Subject, dtype: torch.dtype, speed: Speed, few: tuple[int, float] | None = None
+) -> Any:
+    """The film, or latents where the subject is not whole; `few` are the steps and the guidance of a student."""
+    steps, guidance = few or (subject.steps, subject.guidance)
     context, negative = subject.context.to(dtype), subject.negative.to(dtype)
     state = SamplerState.begin(subject.latents, networks.schedule.timesteps(steps))
     for reached in networks.denoise(state, context, negative, [guidance], SOLVER, pace=PACES[speed]):
@@ -58,7 +57,11 @@ def sides(subject: Subject, dtype: torch.dtype, speeds: tuple[Speed, ...] = ("ex
     networks, kind = networks_of(subject, dtype), name_of(dtype)
     found = []
     for speed in speeds:
-        running = TextToVideo.load(subject.directory, dtype, student="turbo").pack() if speed == "turbo" else networks
-        make = at(subject.threads, partial(made, running, subject, dtype, speed))
+        running, few = networks, None
+        if speed == "turbo":
+            model = find("builtin").at(subject.directory).few_steps()
+            running = TextToVideo.load(subject.directory, dtype, student=model.student).pack()
+            few = model.num_inference_steps.default, model.guidance_scale.default
+        make = at(subject.threads, partial(made, running, subject, dtype, speed, few))
         found.append(Side(f"ours {speed}, {kind}", make, kind, lossy=speed != "exact"))
     return found
