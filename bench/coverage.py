@@ -32,10 +32,11 @@ from flickbook.world.detect import Verdict, judge
 CONFIG: Final = Path(flickbook.learn.__file__).with_name("builtin.toml")
 _GROUPS: Final = ("core", "core held out")
 _STEPS: Final = 2000
+_FRAMES_PER_STEP: Final = 64
 _WIDTH: Final = 128
 
 
-def config_of(coverage: float, steps: int) -> TrainConfig:
+def config_of(coverage: float, steps: int, frames_per_step: int = _FRAMES_PER_STEP) -> TrainConfig:
     """Stills, then films, then films with a falling learning rate: `steps` together."""
     config, stills, films = read(CONFIG), round(0.25 * steps), round(0.4 * steps)
     text = {"hidden_size": _WIDTH, "num_hidden_layers": 2, "intermediate_size": 4 * _WIDTH}
@@ -47,9 +48,9 @@ def config_of(coverage: float, steps: int) -> TrainConfig:
     return replace(
         config,
         seed=21,
-        world={"core": 2400},
+        world={"core": 8000},
         coverage=coverage,
-        frames_per_step=64,
+        frames_per_step=frames_per_step,
         stages=stages,
         unet=config.unet | {"block_out_channels": [48, 96]},
         text_encoder=config.text_encoder | text,
@@ -58,9 +59,9 @@ def config_of(coverage: float, steps: int) -> TrainConfig:
     )
 
 
-def train(coverage: float, steps: int, out: Path) -> None:
+def train(coverage: float, steps: int, frames_per_step: int, out: Path) -> None:
     """Train to the end, with the tokenizer and the autoencoder of the package."""
-    config = config_of(coverage, steps)
+    config = config_of(coverage, steps, frames_per_step)
     before = Session(config, out, find("builtin").path())
     out.mkdir(parents=True, exist_ok=True)
     before.tokenizer()
@@ -99,11 +100,12 @@ def main() -> None:
     parser.add_argument("coverage", type=float)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=_STEPS)
+    parser.add_argument("--frames-per-step", type=int, default=_FRAMES_PER_STEP)
     parser.add_argument("--films", type=int, default=200, help="films of both groups together")
     given = parser.parse_args()
     torch.manual_seed(0)
     if given.what == "train":
-        train(given.coverage, given.steps, given.out)
+        train(given.coverage, given.steps, given.frames_per_step, given.out)
     else:
         for group, rows in measure(given.coverage, given.films, given.out).items():
             print(group, {word: round(row["share"], 3) for word, row in rows.items()})

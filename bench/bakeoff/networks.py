@@ -143,7 +143,8 @@ class SpaceTimeTransformer(nn.Module):
         )  # (b, c, f, rows, 2, columns, 2)
         tokens = self.conv_in(tokens.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3))  # (b, f, n, width)
         tokens = (tokens + places(frames, _WIDTH, tokens) + self.position_embedding).flatten(1, 2)
-        time = self.time_embedding(timestep_embedding(timestep.reshape(-1).expand(films), _WIDTH))
+        embedding = timestep_embedding(timestep.reshape(-1).expand(films), _WIDTH)
+        time = self.time_embedding(embedding.to(x.dtype))
         for layer in self.layers:
             keys, values = known[layer]
             tokens = layer(repeated(tokens, len(keys)), repeated(time, len(keys)), (keys, values))
