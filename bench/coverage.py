@@ -7,13 +7,15 @@
 The network has 5 million parameters and learns core films only, so that a training takes less than that of the built-in
 model. The tokenizer and the autoencoder are those of the package, which see no pairs. Everything but `coverage` is the
 same for each training: films, steps, seeds. `measure` makes films of seen pairs and of the held-out pairs of the
-evaluation. Both commands resume.
+evaluation. Both commands resume. With `--accelerate`, `torchrun --nproc-per-node 2 -m bench.coverage train` uses two
+processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +28,7 @@ from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.learn.config import Stage, TrainConfig, read
 from flickbook.learn.evaluation.adherence import GROUPS, Tally, prompts
 from flickbook.learn.evaluation.evaluate import Settings, draw
-from flickbook.learn.session import Session
+from flickbook.learn.session import Session, accelerated
 from flickbook.world.detect import Verdict, judge
 
 CONFIG: Final = Path(flickbook.learn.__file__).with_name("builtin.toml")
@@ -59,14 +61,16 @@ def config_of(coverage: float, steps: int, frames_per_step: int = _FRAMES_PER_ST
     )
 
 
-def train(coverage: float, steps: int, frames_per_step: int, out: Path) -> None:
+def train(coverage: float, steps: int, frames_per_step: int, out: Path, accelerate: bool = False) -> None:
     """Train to the end, with the tokenizer and the autoencoder of the package."""
     config = config_of(coverage, steps, frames_per_step)
-    before = Session(config, out, find("builtin").path())
     out.mkdir(parents=True, exist_ok=True)
-    before.tokenizer()
-    before.autoencoder()
-    Session(config, out).run()
+    with accelerated(accelerate) as accelerator:
+        with accelerator.main_process_first() if accelerator else nullcontext():
+            before = Session(config, out, find("builtin").path())
+            before.tokenizer()
+            before.autoencoder()
+        Session(config, out, accelerator=accelerator).run()
 
 
 def measure(coverage: float, count: int, out: Path) -> dict[str, Any]:
@@ -102,10 +106,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=_STEPS)
     parser.add_argument("--frames-per-step", type=int, default=_FRAMES_PER_STEP)
     parser.add_argument("--films", type=int, default=200, help="films of both groups together")
+    parser.add_argument(
+        "--accelerate", action="store_true", help="share the training between the processes of torchrun"
+    )
     given = parser.parse_args()
     torch.manual_seed(0)
     if given.what == "train":
-        train(given.coverage, given.steps, given.frames_per_step, given.out)
+        train(given.coverage, given.steps, given.frames_per_step, given.out, given.accelerate)
     else:
         for group, rows in measure(given.coverage, given.films, given.out).items():
             print(group, {word: round(row["share"], 3) for word, row in rows.items()})

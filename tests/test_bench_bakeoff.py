@@ -86,3 +86,4 @@ def test_the_table_has_a_column_for_each_measured_candidate(tmp_path: Path) -> N
     lines = table(read(tmp_path, ("unet", "global"))).splitlines()
     assert lines[0] == "| | U-Net of the package |"
     assert "| core: all correct | 90% (60 to 98) |" in lines and "| steps | 1,947 |" in lines
+    assert "| all films: all correct | 9 of 10 |" in lines

@@ -37,6 +37,7 @@ def table(found: list[dict[str, Any]]) -> str:
     for group, word in _ROWS:
         cells = [_share(each["groups"].get(group, {}).get(word)) for each in found]
         lines.append(_line(f"{group}: {word}", cells))
+    lines.append(_line("all films: all correct", [_all(each["groups"]) for each in found]))
     steady = [each["steadiness"].get("core", {}).get("share") for each in found]
     lines.append(_line("steadiness of core objects", ["" if s is None else f"{s:.2f}" for s in steady]))
     lines.append(_line("autoencoder, core", [f"{each['ceiling']['core']['psnr']:.1f} dB" for each in found]))
@@ -46,6 +47,11 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def _line(head: str, cells: list[str]) -> str:
     return f"| {head} | " + " | ".join(cells) + " |"
+
+
+def _all(groups: dict[str, Any]) -> str:
+    rows = [group["all correct"] for group in groups.values()]
+    return f"{sum(row['right'] for row in rows)} of {sum(row['total'] for row in rows)}"
 
 
 def _share(row: dict[str, float] | None) -> str:
