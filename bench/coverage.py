@@ -2,7 +2,7 @@
 
     python -m bench.coverage train 0.25 --out runs/coverage/25
     python -m bench.coverage measure 0.25 --out runs/coverage/25
-    flickbook evaluate --curve runs/coverage/25/report.json runs/coverage/100/report.json --out curve
+    flickbook evaluate --curve runs/coverage/25/report.json --curve runs/coverage/50/report.json --out curve
 
 The network has 5 million parameters and learns core films only, so that a training takes less than that of the built-in
 model. The tokenizer and the autoencoder are those of the package, which see no pairs. Everything but `coverage` is the
@@ -14,7 +14,9 @@ processes.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,10 +26,12 @@ import torch
 
 import flickbook.learn
 from flickbook.catalogue import find
-from flickbook.diffusion.text_to_video import TextToVideo
+from flickbook.diffusion.text_to_video import FILES, TextToVideo
+from flickbook.errors import FlickbookError, RequestError
 from flickbook.learn.config import Stage, TrainConfig, read
 from flickbook.learn.evaluation.adherence import GROUPS, Tally, prompts
 from flickbook.learn.evaluation.evaluate import Settings, draw
+from flickbook.learn.evaluation.sources import coverage_of
 from flickbook.learn.session import Session, accelerated
 from flickbook.world.detect import Verdict, judge
 
@@ -74,23 +78,35 @@ def train(coverage: float, steps: int, frames_per_step: int, out: Path, accelera
 
 
 def measure(coverage: float, count: int, out: Path) -> dict[str, Any]:
-    """Make the films that the log lacks, judge them, and write report.json for `flickbook evaluate --curve`."""
+    """Make the films that the log lacks, judge them, and write report.json for `flickbook evaluate --curve`.
+
+    Raises RequestError for a model of another coverage, and where the log is of other weights.
+    """
+    if (known := coverage_of(out / "model")) != coverage:
+        raise RequestError("coverage", coverage, f"must be that of the model in {out}, {known:g}", f"write {known:g}")
+    weights = (out / "model" / FILES["unet"]).read_bytes()
+    model = hashlib.sha256(weights).hexdigest()[:12]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     networks, log = TextToVideo.load(out / "model", device=device).pack(), out / "films.jsonl"
     share = sum(GROUPS[group][2] for group in _GROUPS)
     chosen, settings = prompts(round(count / share), coverage=coverage), Settings()
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    if any(row["model"] != model for row in rows):
+        raise RequestError("out", out, f"has films of other weights in {log.name}", "delete that file")
+    judged = {(row["group"], row["seed"]): row for row in rows}
     for group in _GROUPS:
-        done = sum(row["group"] == group for row in rows)
-        missing = chosen[group][done:]
+        missing = [scene for scene in chosen[group] if (group, scene.seed) not in judged]
         with log.open("a", encoding="utf-8") as lines:
             for scene, film in zip(missing, draw(networks, missing, settings), strict=True):
-                rows.append({"group": group, **asdict(judge(scene, film))})
-                lines.write(json.dumps(rows[-1]) + "\n")
+                row = {"group": group, "seed": scene.seed, "model": model, **asdict(judge(scene, film))}
+                judged[group, scene.seed] = row
+                lines.write(json.dumps(row) + "\n")
                 lines.flush()
     tallies = {group: Tally() for group in _GROUPS}
-    for row in rows:
-        tallies[row["group"]].add(Verdict(row["counted"], row["apart"]))
+    for group in _GROUPS:
+        for scene in chosen[group]:
+            row = judged[group, scene.seed]
+            tallies[group].add(Verdict(row["counted"], row["apart"]))
     groups = {group: tally.rows() for group, tally in tallies.items()}
     found = {"model": out.name, "coverage": coverage, "settings": vars(settings), "groups": groups}
     (out / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -111,6 +127,13 @@ def main() -> None:
     )
     given = parser.parse_args()
     torch.manual_seed(0)
+    try:
+        _run(given)
+    except FlickbookError as error:
+        sys.exit(str(error))
+
+
+def _run(given: argparse.Namespace) -> None:
     if given.what == "train":
         train(given.coverage, given.steps, given.frames_per_step, given.out, given.accelerate)
     else:

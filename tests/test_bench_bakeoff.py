@@ -63,6 +63,8 @@ def test_a_candidate_is_trained_and_then_measured(tmp_path: Path, monkeypatch: p
     with pytest.raises(RequestError, match="at step 0 of 3"):
         race.measure(candidate, operations, tmp_path, 2)
     race.train(candidate, operations, tmp_path, False)
+    with pytest.raises(RequestError, match="must be those that the training"):
+        race.train(candidate, 2 * operations, tmp_path, False)
     found = race.measure(candidate, operations, tmp_path, 2)
     assert found["steps"] == 3 and found["groups"]["core"]["all correct"]["total"] == 1
     assert (tmp_path / "factor-8" / "tokenizer" / "words.txt").exists()

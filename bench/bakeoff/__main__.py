@@ -1,4 +1,4 @@
-"""The bake-off: `python -m bench.bakeoff train NAME --out DIR [--operations 3e14]`, then `measure NAME`, then `table`.
+"""The bake-off: `python -m bench.bakeoff train NAME --out DIR [--operations 4e14]`, then `measure NAME`, then `table`.
 
 `train` uses several processes if `torchrun` starts it with `--accelerate`: `torchrun --nproc-per-node 2 -m
 bench.bakeoff train unet --out runs/bake-off --accelerate`. The same command resumes.
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("what", choices=("train", "measure", "table"))
     parser.add_argument("name", nargs="?", choices=tuple(CANDIDATES))
     parser.add_argument("--out", type=Path, default=Path("runs/bake-off"))
-    parser.add_argument("--operations", type=float, default=3e14)
+    parser.add_argument("--operations", type=float, default=4e14)
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--accelerate", action="store_true")
     given = parser.parse_args()

@@ -184,6 +184,10 @@ def train(candidate: Candidate, operations: float, out: Path, accelerate: bool) 
         trainer = CandidateTrainer(config, films, tokenizer, out / candidate.name, accelerator)
         newest = checkpoint.latest(trainer.out)
         if newest is not None:
+            begun = sum(stage["steps"] for stage in checkpoint.values(newest)["config"]["stages"])
+            if begun != config.steps:
+                limit = f"must be those that the training in {trainer.out} began with"
+                raise RequestError("operations", operations, limit, "use them, or another --out")
             trainer.restore(newest)
         else:
             warm_start(trainer, find("builtin").path(), unet=False)

@@ -21,6 +21,8 @@ from flickbook.records import Record
 
 _PACKAGE = Path(__file__).parent
 _MOST_NAMED = 32  # words that a note names
+#: The folder of a model's student, and the file in it that tells its number of steps.
+STUDENT, STUDENT_CARD = "turbo", "student.json"
 
 
 Input = Literal["text", "image", "video"]
@@ -205,7 +207,7 @@ class Model(Record):
                 raise RequestError("speed", "turbo", limit, "leave out the directory, or write balanced or exact")
             return find(self.turbo)
         try:
-            card = json.loads((self.path() / "turbo/student.json").read_text(encoding="utf-8"))
+            card = json.loads((self.path() / STUDENT / STUDENT_CARD).read_text(encoding="utf-8"))
             steps = card["num_inference_steps"]
             if type(steps) is not int or not 1 <= steps <= 1000:
                 raise ValueError(steps)
@@ -214,7 +216,7 @@ class Model(Record):
             own = "distill it with `flickbook distill` and name its directory, or " if self.family == "unet" else ""
             raise RequestError("speed", "turbo", limit, f"{own}write balanced or exact") from None
         fixed: dict[str, Any] = {
-            "student": "turbo",
+            "student": STUDENT,
             "num_inference_steps": Whole(range=(steps, steps), default=steps),
             "guidance_scale": Real(range=(1.0, 1.0), default=1.0),
             "schedulers": ("ddim",),

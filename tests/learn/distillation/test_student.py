@@ -160,6 +160,14 @@ def test_a_teacher_of_another_architecture_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_of_another_architecture_or_a_second_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "WanPipeline"}', encoding="utf-8")
+    with pytest.raises(RequestError, match="is not of the 3D U-Net family"):
+        student.teacher_of(str(tmp_path))
+    with pytest.raises(RequestError, match="leave out --model-dir"):
+        student.teacher_of(str(tmp_path), tmp_path)
+
+
 def test_a_machine_with_too_little_memory_is_refused(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

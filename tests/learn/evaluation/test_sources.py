@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.contract.cases import CASES
 
 from flickbook import catalogue
 from flickbook.errors import MediaError, RequestError, WeightsError
 from flickbook.learn.evaluation.adherence import OTHER
-from flickbook.learn.evaluation.collect import fitted
+from flickbook.learn.evaluation.collect import Collector, Shot, fitted
 from flickbook.learn.evaluation.evaluate import main
 from flickbook.learn.evaluation.report import table
 from flickbook.learn.evaluation.sources import EngineFilms, FilmFiles, film_files, model_of
@@ -42,6 +45,22 @@ def test_a_film_is_cropped_scaled_and_resampled_for_the_judge() -> None:
     back = fitted(wide)
     assert back.shape == film.shape and np.abs(back[0].astype(int) - film[0]).max() <= 1
     assert fitted(film[:2, :64, :64]).shape == film.shape
+
+
+def test_the_copy_of_a_long_film_shows_all_of_it() -> None:
+    """In fewer frames, for the same time."""
+    frames = np.full((81, 32, 32, 3), 20, np.uint8)
+    frames[-1] = 220
+    collector = Collector(1)
+    collector.add(OTHER, Shot(frames, 16, "a long film"))
+    data, _, _ = collector.shown[OTHER][0]
+    film = Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2])))
+    seconds, last = 0.0, np.zeros(3)
+    for place in range(film.n_frames):
+        film.seek(place)
+        last = np.asarray(film.convert("RGB")).mean((0, 1))
+        seconds += film.info["duration"] / 1000
+    assert abs(seconds - 81 / 16) < 0.2 and last.mean() > 200
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flickbook import catalogue
-from flickbook.catalogue import Model
+from flickbook.catalogue import STUDENT, STUDENT_CARD, Model
 from flickbook.diffusion.text_to_video import DIFFERENCE, TextToVideo
 from flickbook.diffusion.unet3d import UNet3D
 from flickbook.diffusion.weights import save_difference
@@ -34,11 +34,10 @@ from flickbook.learn import checkpoint
 from flickbook.learn.compute import memory
 from flickbook.learn.dataset import rendered, training_scenes, workers_of
 from flickbook.learn.distillation.distill import DistillConfig, Distiller, LatentFilms
+from flickbook.learn.evaluation.sources import model_of
 from flickbook.world import grammar
 from flickbook.world.scenes import Scene
 
-#: The student's directory inside a model's, and the file that says how to run it.
-TURBO, CARD = "turbo", "student.json"
 #: Films of each group of the world whose captions a distillation of the built-in model uses, as shares of 16.
 _SHARES = {"core": 4, "pair": 3, "several": 1, "digits": 1, "views": 2, "book": 5}
 _SEED = 80_000_000
@@ -47,13 +46,17 @@ _Progress = Callable[[int, int], None]
 
 def teacher_of(name: str, model_dir: Path | None = None) -> tuple[Model, Path]:
     """The catalogue's entry and the directory of a teacher: a name, with another directory of its files if there is
-    one, or the directory of a model that `flickbook train` wrote.
+    one, or a directory in diffusers' layout, such as `flickbook train` and `flickbook tune --full` write.
 
     Raises ModelNotFound, ModelNotPulled, RequestError for a model of another architecture.
     """
     if Path(name).is_dir():
-        return catalogue.find("builtin").at(Path(name)), Path(name)
-    model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
+        if model_dir is not None:
+            limit = "is a directory, and so is --model-dir"
+            raise RequestError("model", name, limit, "leave out --model-dir, or name a model of the catalogue")
+        model = model_of(Path(name))
+    else:
+        model = catalogue.find(name) if model_dir is None else catalogue.find(name).at(model_dir)
     if model.family != "unet":
         known = ", ".join(each.name for each in catalogue.list_models() if each.family == "unet")
         raise RequestError("model", name, "is not of the 3D U-Net family", f"name one of {known}, or a directory")
@@ -156,13 +159,13 @@ def publish(source: Path, teacher: UNet3D, distiller: Distiller, out: Path) -> P
     """Write the teacher's directory with the student in `turbo/` to `out`, whole or not at all."""
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(TURBO), copy_function=link_or_copy)
-    folder = temporary / TURBO
+    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(STUDENT), copy_function=link_or_copy)
+    folder = temporary / STUDENT
     folder.mkdir()
     weights = distiller.student.state_dict()  # the last phase left its average in it
     save_difference(weights, teacher.state_dict(), folder / DIFFERENCE)
     card = {"num_inference_steps": distiller.config.steps, "guidance_scale": distiller.config.guidance_scale}
-    (folder / CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / STUDENT_CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (temporary / "manifest.json").unlink(missing_ok=True)  # a hard link: writing it would change the teacher's
     write_manifest(temporary)
     shutil.rmtree(out, ignore_errors=True)
@@ -212,7 +215,7 @@ def main(
     if out.exists() and not out.is_dir():
         raise OutputError(out, "is not a directory", "name another one")
     model, directory = teacher_of(name, model_dir)
-    if config.from_student and not (directory / TURBO / CARD).is_file():
+    if config.from_student and not (directory / STUDENT / STUDENT_CARD).is_file():
         remedy = "name the directory of a model that flickbook distill wrote, or leave it out"
         raise RequestError("from_student", True, f"{name} has no student", remedy)
     texts = prompts_of(model, prompts, num_films)
@@ -231,7 +234,7 @@ def main(
     if newest is not None:
         distiller.restore(newest)
     elif config.from_student:
-        distiller.start_from(TextToVideo.load(directory, device=device, student=TURBO).unet.state_dict())
+        distiller.start_from(TextToVideo.load(directory, device=device, student=STUDENT).unet.state_dict())
     yield from distiller.run()
     if distiller.rank == 0:
         publish(directory, networks.unet, distiller, out / "model")

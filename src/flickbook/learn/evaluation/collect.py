@@ -85,7 +85,7 @@ class Collector:
         self.rows.append(row | ({} if shot.scene is None else {"right": not missed, "wrong": missed}))
         listed, rated = len(self.shown.setdefault(group, [])) < _REPORT_FILMS, number in self._rated
         if listed or (rated and self.thorough):
-            data = animation(_reduced(shot.frames), shot.fps)
+            data = animation(*_reduced(shot.frames, shot.fps))
             if listed:
                 self.shown[group].append((data, shot.prompt, missed))
             if rated:
@@ -138,12 +138,14 @@ class Collector:
                     yield f"{group.replace(' ', '-')}-{'wins' if won else 'failures'}.png", films
 
 
-def _reduced(frames: np.ndarray, side: int = 256, most: int = 48) -> np.ndarray:
-    """A copy to look at: at most `side` pixels and `most` frames."""
-    frames = frames[:most]
+def _reduced(frames: np.ndarray, fps: float, side: int = 256, most: int = 48) -> tuple[np.ndarray, float]:
+    """A copy to look at, of the same duration: at most `side` pixels and `most` frames; and its frames per second."""
+    if (count := len(frames)) > most:
+        frames = frames[np.linspace(0, count - 1, most).round().astype(int)]
+        fps *= most / count
     height, width = frames.shape[1:3]
     scale = side / max(height, width)
     if scale >= 1:
-        return frames
+        return frames, fps
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX)) for frame in frames])
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX)) for frame in frames]), fps

@@ -306,7 +306,7 @@ def main(
         inject(networks, [(Path(path), weight) for path, weight in added])
     networks = networks.pack()
     student = None
-    if (directory / "turbo" / "student.json").is_file() and not added:
+    if (directory / catalogue.STUDENT / catalogue.STUDENT_CARD).is_file() and not added:
         few = entry.at(directory).few_steps()
         student = (
             TextToVideo.load(directory, device=device, student=few.student).pack(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flickbook.catalogue import Model
+from flickbook.catalogue import STUDENT, Model
 from flickbook.diffusion.weights import save_weights
 from flickbook.engine.generate import generate
 from flickbook.files import link_or_copy, replace_whole, sha256
@@ -50,7 +50,7 @@ def write_model(target: Target, source: Source, out: Path) -> list[Path]:
     part, network = next(iter(target.networks.items()))
     final, temporary = out / MODEL, out / f"{MODEL}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source.directory, temporary, ignore=shutil.ignore_patterns("turbo"), copy_function=link_or_copy)
+    shutil.copytree(source.directory, temporary, ignore=shutil.ignore_patterns(STUDENT), copy_function=link_or_copy)
     for old in (temporary / part).glob("*.safetensors*"):
         old.unlink()
     save_weights(network, temporary / part / "diffusion_pytorch_model.safetensors")
