@@ -124,8 +124,8 @@ def _nearest(found: dict[str, Any]) -> list[Section]:
         f"Median distance to the nearest of {found['clips']} training clips of the group, beside that of true films "
         f"of other seeds. A model that copies has a ratio far below 1; over all films it is {found['ratio']:.2f}. "
         f"{percent(found['closer'])} of the films are nearer than the nearest true film of their group; of true films "
-        f"it would be {percent(found['closer_expected'])}. The clips are the first training films of the built-in world; "
-        "of a model that was trained on others the ratio says nothing."
+        f"it would be {percent(found['closer_expected'])}. The clips are the first training films of the built-in "
+        "world; of a model that was trained on others the ratio says nothing."
     )
     return [Section("Nearest training clip", text, rows)]
 
