@@ -14,7 +14,6 @@ processes.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from contextlib import nullcontext
@@ -28,6 +27,7 @@ import flickbook.learn
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.errors import FlickbookError, RequestError
+from flickbook.files import sha256
 from flickbook.learn.config import Stage, TrainConfig, read
 from flickbook.learn.evaluation.adherence import GROUPS, Tally, prompts
 from flickbook.learn.evaluation.evaluate import Settings, draw
@@ -84,8 +84,7 @@ def measure(coverage: float, count: int, out: Path) -> dict[str, Any]:
     """
     if (known := coverage_of(out / "model")) != coverage:
         raise RequestError("coverage", coverage, f"must be that of the model in {out}, {known:g}", f"write {known:g}")
-    weights = (out / "model" / FILES["unet"]).read_bytes()
-    model = hashlib.sha256(weights).hexdigest()[:12]
+    model = sha256(out / "model" / FILES["unet"])[:12]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     networks, log = TextToVideo.load(out / "model", device=device).pack(), out / "films.jsonl"
     share = sum(GROUPS[group][2] for group in _GROUPS)
@@ -102,12 +101,13 @@ def measure(coverage: float, count: int, out: Path) -> dict[str, Any]:
                 judged[group, scene.seed] = row
                 lines.write(json.dumps(row) + "\n")
                 lines.flush()
-    tallies = {group: Tally() for group in _GROUPS}
+    groups = {}
     for group in _GROUPS:
+        tally = Tally()
         for scene in chosen[group]:
             row = judged[group, scene.seed]
-            tallies[group].add(Verdict(row["counted"], row["apart"]))
-    groups = {group: tally.rows() for group, tally in tallies.items()}
+            tally.add(Verdict(row["counted"], row["apart"]))
+        groups[group] = tally.rows()
     found = {"model": out.name, "coverage": coverage, "settings": vars(settings), "groups": groups}
     (out / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return groups

@@ -140,9 +140,8 @@ class Collector:
 
 def _reduced(frames: np.ndarray, fps: float, side: int = 256, most: int = 48) -> tuple[np.ndarray, float]:
     """A copy to look at, of the same duration: at most `side` pixels and `most` frames; and its frames per second."""
-    if (count := len(frames)) > most:
-        frames = frames[np.linspace(0, count - 1, most).round().astype(int)]
-        fps *= most / count
+    chosen = rate.spread(len(frames), most)
+    frames, fps = frames[chosen], fps * len(chosen) / len(frames)
     height, width = frames.shape[1:3]
     scale = side / max(height, width)
     if scale >= 1:
