@@ -66,3 +66,27 @@ def test_clips_are_checked_and_trained_and_the_lora_is_used(
     assert [each["name"] for each in made["plan"]["loras"]] == ["zigzag"]
     seen.tab("Gallery")
     expect(seen.page.get_by_role("button", name="LoRA zigzag:")).to_be_visible()
+
+
+def test_captions_that_cannot_be_used_are_told(seen: Seen, tmp_path: Path) -> None:
+    panel = seen.backend("Tune")
+    for name, text in (
+        ("metadata.csv", "file_name;text\n000.mp4;a red, round circle\n"),
+        ("other.jsonl", json.dumps({"file_name": "000.mp4", "text": ["a red circle", "a circle"]}) + "\n"),
+        ("prompts.txt", "a red circle\n"),
+        ("000.txt", "a blue star\n"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    chosen, alert = panel.get_by_label("clips and captions"), panel.get_by_role("alert").filter(visible=True)
+    chosen.set_input_files([CLIPS / "000.mp4", tmp_path / "metadata.csv"])
+    expect(panel.get_by_label("caption of 000.mp4")).to_have_value("a red, round circle")
+    chosen.set_input_files([tmp_path / "other.jsonl"])
+    expect(alert).to_contain_text("other.jsonl has several captions for 000.mp4; keep one")
+    chosen.set_input_files([tmp_path / "metadata.csv", tmp_path / "000.txt"])
+    expect(alert).to_contain_text("000 has several captions in these files; keep one")
+    other = tmp_path / "000.mp4"
+    other.write_bytes((CLIPS / "001.mp4").read_bytes())
+    chosen.set_input_files([other])
+    expect(alert).to_contain_text("There is another clip named 000.mp4 already")
+    chosen.set_input_files([tmp_path / "prompts.txt"])
+    expect(panel.get_by_text("1 clip; 1 caption without a clip: prompts")).to_be_visible()

@@ -177,3 +177,12 @@ def test_a_wrong_option_is_refused_in_one_line(
 def test_a_directory_that_is_no_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert flick(["tune", str(tmp_path / "none"), "--output", str(tmp_path / "lora")]) == 2
     assert "no such directory; name the directory of the dataset" in capsys.readouterr().err
+
+
+def test_a_first_caption_may_be_longer_than_a_prompt(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Clip(np.zeros((2, 32, 32, 3), np.uint8), 8.0).save(tmp_path / "clips" / "0.mp4")
+    (tmp_path / "clips" / "0.txt").write_text("a black square " * 200, encoding="utf-8")
+    assert flick(["tune", str(tmp_path / "clips"), *model, "--output", str(tmp_path / "lora"), "--check"]) == 0
+    assert "1 caption" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from tests.explain.runs import PROMPT, plan_of, short
 from flickbook import catalogue
 from flickbook.engine.films import RunOptions, run_options_of
 from flickbook.errors import OutputError
+from flickbook.explain import report as reports
 from flickbook.explain.record import record
 from flickbook.explain.report import FIGURES, write
 from flickbook.resolution import resolve
@@ -100,3 +102,16 @@ def test_a_pipeline_of_diffusers_shows_x_t_and_the_estimate(build: str, data: Pa
     page, *others = write(run, tmp_path / "report")
     assert {path.name for path in others} >= {"03-reverse.png", "explain.json"}
     assert "network is not ours" in page.read_text()
+
+
+def test_a_replaced_report_keeps_no_figure_of_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(short(), tmp_path)
+    drawings = reports._drawings
+
+    def fewer(*given: Any) -> dict[str, Any]:
+        return {name: draw for name, draw in drawings(*given).items() if name in ("03-reverse.png", "08-path.png")}
+
+    monkeypatch.setattr(reports, "_drawings", fewer)
+    files = write(short(), tmp_path, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in files)
+    assert len(files) == 4

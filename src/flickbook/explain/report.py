@@ -70,8 +70,9 @@ def write(
 ) -> list[Path]:
     """Write the report into `directory` and return its files, the page first; `more` is added to explain.json.
 
-    Files are written under temporary names and renamed together. Raises OutputError, before anything is drawn if
-    possible, and MissingExtra without matplotlib.
+    Files are written under temporary names and renamed together. With `overwrite`, figures of an earlier report that
+    this run has no data for are removed. Raises OutputError, before anything is drawn if possible, and MissingExtra
+    without matplotlib.
     """
     for name in (PAGE, NUMBERS):
         check_target(directory / name, overwrite=overwrite)
@@ -93,6 +94,9 @@ def write(
     with staged(*targets, overwrite=overwrite) as parts:
         for part, content in zip(parts, contents.values(), strict=True):
             part.write_bytes(content)
+    if overwrite:
+        for name in FIGURES.keys() - drawn.keys():
+            (directory / name).unlink(missing_ok=True)
     return targets
 
 

@@ -25,12 +25,17 @@ _TRAINED = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes of memory that a training needs and that are free, and an estimate of its seconds."""
+    """Bytes of memory that a training needs and that are free, and an estimate of its seconds.
+
+    `examples_bytes` are those of the latents and embeddings of all clips, in the host's memory; on a processor they are
+    part of `memory_bytes`.
+    """
 
     memory_bytes: int
     free_bytes: int
     operations: float
     seconds: float
+    examples_bytes: int = 0
 
 
 def cost(
@@ -41,12 +46,13 @@ def cost(
     config: TuneConfig,
     processes: int = 1,
     sampled: int = 0,
+    examples: int = 0,
 ) -> Cost:
     """The cost of a training on latents of `shape` (c, f, h, w), the largest of its buckets.
 
     Nothing is computed: an update runs on tensors without data. Memory is the networks, the optimizer, and what the
     backward pass keeps, or the `sampled` bytes that a sample brings to the device if these are more; seconds assume
-    a share of this device's matrix-product rate.
+    a share of this device's matrix-product rate. `examples` are the bytes of all latents and embeddings.
     """
     clips = max(1, config.batch // processes)
     kept, forward, both = _update(target, (clips, *shape), [condition] * clips, fps, config)
@@ -56,11 +62,13 @@ def cost(
     operations = both + prior * (both + forward)
     share = _FLOAT32 if dtype_of(config) == torch.float32 else _OTHER
     rate = matmul_rate(target.device, dtype=dtype_of(config)) * share
+    beside = examples if target.device.type == "cpu" else 0
     return Cost(
-        memory.PROCESS + _lasting(target, config) + max(round(max(1.0, prior) * kept), sampled),
+        memory.PROCESS + _lasting(target, config) + max(round(max(1.0, prior) * kept), sampled) + beside,
         memory.free(target.device, processes),
         operations,
         operations * config.iterations / rate,
+        examples,
     )
 
 

@@ -30,7 +30,7 @@ from flickbook.learn.tuning.blocks import recompute
 from flickbook.learn.tuning.config import TuneConfig, check_kind, check_trainable
 from flickbook.learn.tuning.cost import Cost, cost
 from flickbook.learn.tuning.data.buckets import Bucket, buckets
-from flickbook.learn.tuning.data.cache import Examples, build
+from flickbook.learn.tuning.data.cache import Examples, build, size
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
 from flickbook.learn.tuning.output import alone, check_output
 from flickbook.learn.tuning.prior import prior_prompts
@@ -111,7 +111,9 @@ class Prepared:
         if device.type == "cuda":
             self.target.release()
         again = whole - memory.held(device) if self.training.sample_every else 0
-        return cost(self.target, latents.shape, condition, self.sampling.fps, self.training.config, processes, again)
+        fps, pixels = self.sampling.fps, largest.num_frames * largest.height * largest.width
+        examples = size(self.groups, fps, latents.numel() / pixels, sum(each.nbytes for each in condition.values()))
+        return cost(self.target, latents.shape, condition, fps, self.training.config, processes, again, examples)
 
 
 def source_of(name: str, model_dir: Path | None) -> Source:
@@ -209,8 +211,11 @@ def tune(prepared: Prepared, hooks: Hooks | None = None, accelerator: Any = None
     writes to the directory.
     """
     hooks, out, config = hooks or Hooks(), prepared.training.output, prepared.training.config
-    found = prepared.cost(accelerator.num_processes if accelerator else 1)
+    processes = accelerator.num_processes if accelerator else 1
+    found = prepared.cost(processes)
     memory.refuse_beyond(found.memory_bytes, found.free_bytes, "batch", config.batch, "lower it, or the size")
+    host = memory.free(torch.device("cpu"), processes)
+    memory.refuse_beyond(found.examples_bytes, host, "dir", prepared.training.directory, "use fewer clips")
     out.mkdir(parents=True, exist_ok=True)
     with alone(out, hooks.wait, accelerator):
         return _tuned(prepared, hooks, accelerator)

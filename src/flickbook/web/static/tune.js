@@ -9,21 +9,25 @@ const STILLS = /\.(gif|webp|apng|png|jpe?g|bmp|avif)$/i;
 const SIDE = 144; // pixels of a thumbnail, which is shown at half of it
 const CAPTIONS = /\.(txt|caption)$/i;
 const LISTS = /\.(jsonl|csv)$/i;
+const SHOWN = 3; // names of captions without a clip
 const GIB = 2 ** 30;
 const NAMES = ["file_name", "video", "image", "video_path", "image_path", "video_file_name", "image_file_name"];
 const TEXTS = ["text", "caption", "prompt"];
+const SEVERAL = "keep one, or use flickbook tune, which trains with each";
 const NUMBERS = ["num_frames", "batch", "prior", "lr", "validation"];
 
 const base = (path) => String(path).split(/[/\\]/).pop();
 const stem = (name) => base(name).replace(/\.[^.]*$/, "");
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
-/** The rows of a CSV file with a header line, as objects. */
+/** The rows of a CSV file with a header line, as objects. Its separator is the one that the header has most often. */
 function table(text) {
-  const rows = [[""]];
-  for (const [, quoted, plain, mark] of text.matchAll(/"((?:[^"]|"")*)"|([^",\r\n]+)|(,|\r?\n)/g)) {
+  const rows = [[""]], header = text.split("\n", 1)[0];
+  const separator = [",", ";", "\t"].reduce((best, each) => (header.split(each).length > header.split(best).length ? each : best));
+  const cells = new RegExp(`"((?:[^"]|"")*)"|([^"${separator}\\r\\n]+)|(${separator}|\\r?\\n)`, "g");
+  for (const [, quoted, plain, mark] of text.matchAll(cells)) {
     const row = rows.at(-1);
-    if (mark === ",") row.push("");
+    if (mark === separator) row.push("");
     else if (mark) rows.push([""]);
     else row[row.length - 1] += quoted?.replaceAll('""', '"') ?? plain;
   }
@@ -43,7 +47,11 @@ async function listed(file) {
   }
   for (const row of rows) {
     const name = NAMES.map((each) => row?.[each]).find(Boolean), caption = TEXTS.map((each) => row?.[each]).find(Boolean);
-    if (name && caption) found.set(base(name), String(Array.isArray(caption) ? caption[0] : caption));
+    if (!name || !caption) continue;
+    const text = String(Array.isArray(caption) && caption.length === 1 ? caption[0] : caption);
+    if (Array.isArray(caption) && caption.length > 1) throw new Error(`${file.name} has several captions for ${base(name)}; ${SEVERAL}`);
+    if ((found.get(base(name)) ?? text) !== text) throw new Error(`${file.name} names ${base(name)} twice with different captions; ${SEVERAL}`);
+    found.set(base(name), text);
   }
   if (!found.size) throw new Error(`${file.name} lists no clip with a caption; it needs file_name and text`);
   return found;
@@ -69,7 +77,8 @@ function drawn(file) {
 /** The clips of a dataset, each with its caption. They stay in the browser until they are sent. */
 class Clips extends HTMLElement {
   #clips = new Map(); // name -> {file, caption}
-  #waiting = new Map(); // captions that came before their clip, by its name or by its stem
+  #waiting = new Map(); // captions, by the name of their clip or by its stem
+  #given = new Map(); // those of the files that are being added
 
   connectedCallback() {
     if (this.firstChild) return;
@@ -90,6 +99,7 @@ class Clips extends HTMLElement {
   async take(files) {
     const place = document.querySelector('flickbook-refusal[for="tune"]');
     place?.tell("");
+    this.#given.clear();
     try {
       for (const file of files) await this.#one(file);
     } catch (error) {
@@ -107,7 +117,11 @@ class Clips extends HTMLElement {
   }
 
   #add(file) {
-    this.#clips.get(file.name)?.row.remove();
+    const before = this.#clips.get(file.name);
+    if (before && (before.file.size !== file.size || before.file.lastModified !== file.lastModified)) {
+      throw new Error(`There is another clip named ${file.name} already; remove it, or rename one of the two`);
+    }
+    before?.row.remove();
     const thumbnail = drawn(file);
     const caption = h("textarea", { rows: 2, maxlength: "2000", placeholder: "What the clip shows", "aria-label": `caption of ${file.name}`, oninput: () => this.#tell() });
     const remove = () => { this.#clips.delete(file.name); row.remove(); this.#tell(); this.input.focus(); };
@@ -123,13 +137,24 @@ class Clips extends HTMLElement {
 
   /** Sets the caption of a clip, now or when the clip comes. `name` is that of its file, with or without the suffix. */
   #caption(name, text) {
+    for (const [other, known] of this.#given) {
+      const same = other === name || stem(other) === name || other === stem(name);
+      if (same && known !== text) throw new Error(`${name} has several captions in these files; ${SEVERAL}`);
+    }
+    this.#given.set(name, text);
     this.#waiting.set(name, text);
     for (const [own, clip] of this.#clips) if (own === name || stem(own) === name) clip.caption.value = text;
   }
 
   #tell() {
     const bare = [...this.#clips.values()].filter((clip) => !clip.caption.value.trim()).length;
-    const text = this.#clips.size ? `${plural(this.#clips.size, "clip")}${bare ? `, ${bare} without a caption` : ""}` : "No clips yet.";
+    const names = new Set([...this.#clips.keys()].flatMap((name) => [name, stem(name)]));
+    const unused = [...this.#waiting.keys()].filter((name) => !names.has(name));
+    const more = unused.length > SHOWN ? ", …" : "";
+    const text = [
+      this.#clips.size ? `${plural(this.#clips.size, "clip")}${bare ? `, ${bare} without a caption` : ""}` : "No clips yet.",
+      unused.length ? `${plural(unused.length, "caption")} without a clip: ${unused.slice(0, SHOWN).join(", ")}${more}` : "",
+    ].filter(Boolean).join("; ");
     if (this.count.textContent !== text) this.count.textContent = text;
   }
 
@@ -206,6 +231,7 @@ class Report extends HTMLElement {
       ["Trained as", found.buckets.map((each) => `${each.width}×${each.height}, ${plural(each.num_frames, "frame")} (${each.captions})`).join("; ")],
       found.enlarged.clips ? ["Enlarged", `${plural(found.enlarged.clips, "clip")}, up to ${found.enlarged.factor} times`] : null,
       found.cropped >= 0.01 ? ["Cropped", `up to ${Math.round(100 * found.cropped)} % of a picture`] : null,
+      found.stills ? ["Stills", `one frame of ${plural(found.stills, "video")} is used`] : null,
       found.slow ? ["Repeated frames", `in ${plural(found.slow, "video")} with a lower frame rate than the model's`] : null,
       ["Memory", `${gib(found.memory_bytes)} needed, ${gib(found.free_bytes)} free${fits ? "" : ": does not fit"}`],
       ["Time", `about ${spoken(found.hours * 3600)}, estimated`],

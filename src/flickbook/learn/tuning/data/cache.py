@@ -103,7 +103,7 @@ def build(
     clips = [(bucket, clip) for bucket, group in buckets.items() for clip in group]
     groups: dict[Bucket, list[Example]] = {bucket: [] for bucket in buckets}
     kept: list[Example] = []
-    ranked = sorted({clip.path for _, clip in clips}, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    ranked = sorted({clip.path for _, clip in clips}, key=_rank)
     chosen = set(ranked[: round(held_out * len(ranked))]) if len(ranked) >= _ENOUGH else set()
     names: list[str] = []
     damaged: MediaError | None = None
@@ -136,6 +136,21 @@ def build(
     names += prior
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
     return Examples([group for group in groups.values() if group], kept, empty, digest, known)
+
+
+def size(buckets: Mapping[Bucket, Sequence[TrainingClip]], fps: float, latents: float, condition: int) -> int:
+    """Bytes of memory that the examples take: `latents` float16 values for each pixel, `condition` for each caption."""
+    return sum(
+        condition
+        + round(2 * latents * len(_parts(clip, bucket, fps)) * bucket.num_frames * bucket.height * bucket.width)
+        for bucket, group in buckets.items()
+        for clip in group
+    )
+
+
+def _rank(path: Path) -> tuple[bytes, str]:
+    """Clips of one name in several directories have one hash, so their paths decide."""
+    return hashlib.sha256(path.name.encode()).digest(), str(path)
 
 
 def _parts(clip: TrainingClip, bucket: Bucket, fps: float) -> list[float]:

@@ -32,6 +32,7 @@ from flickbook.learn.tuning.data.entries import Entry, Listing, Problem
 from flickbook.learn.tuning.data.layouts import listing
 from flickbook.media.facts import Facts, facts_of
 from flickbook.media.untrusted.sniff import DEFAULT_LIMITS
+from flickbook.resolution import PROMPT_CHARACTERS
 
 #: Frames of a video that are read, from its start.
 MAX_FRAMES: Final = DEFAULT_LIMITS.frames
@@ -93,12 +94,12 @@ def read(
 
 
 def first_caption(directory: Path, only_inside: bool = False) -> str:
-    """Return the first caption of a dataset without reading its clips; "" without one. Raises RequestError as `read`
-    does for the directory and its lists."""
+    """Return the first caption of a dataset without reading its clips, of the length that a prompt may have; "" without
+    one. Raises RequestError as `read` does for the directory and its lists."""
     if not directory.is_dir():
         raise RequestError("dir", directory, "no such directory", "name the directory of the dataset")
     found = listing(Path(os.path.abspath(directory)), only_inside)
-    return next((each.caption for each in found.entries if each.caption), "")
+    return next((each.caption for each in found.entries if each.caption), "")[:PROMPT_CHARACTERS].rstrip()
 
 
 def _with_captions(found: Listing) -> list[Entry]:
