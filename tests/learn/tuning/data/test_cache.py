@@ -51,7 +51,7 @@ def test_the_memory_of_examples_is_counted_as_they_are(monkeypatch: pytest.Monke
     encoder: Any = Encoder()
     groups = {Bucket(4, 64, 32): clips}
     made = cache.build(
-        Encoder(),
+        encoder,
         groups,
         tmp_path / "cache",
         fps=8.0,
