@@ -48,9 +48,8 @@ async function listed(file) {
   for (const row of rows) {
     const name = NAMES.map((each) => row?.[each]).find(Boolean), caption = TEXTS.map((each) => row?.[each]).find(Boolean);
     if (!name || !caption) continue;
-    const text = String(Array.isArray(caption) && caption.length === 1 ? caption[0] : caption);
-    if (Array.isArray(caption) && caption.length > 1) throw new Error(`${file.name} has several captions for ${base(name)}; ${SEVERAL}`);
-    if ((found.get(base(name)) ?? text) !== text) throw new Error(`${file.name} names ${base(name)} twice with different captions; ${SEVERAL}`);
+    const [text, ...others] = [caption].flat().map(String);
+    if (others.length || (found.get(base(name)) ?? text) !== text) throw new Error(`${file.name} has several captions for ${base(name)}; ${SEVERAL}`);
     found.set(base(name), text);
   }
   if (!found.size) throw new Error(`${file.name} lists no clip with a caption; it needs file_name and text`);

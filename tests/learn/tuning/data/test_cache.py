@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +14,51 @@ from flickbook.learn.tuning.data import cache
 from flickbook.learn.tuning.data.buckets import Bucket
 from flickbook.learn.tuning.data.dataset import TrainingClip
 
-_HELD_OUT = """
-from pathlib import Path
-from flickbook.learn.tuning.data.cache import _rank
-print(sorted({Path(f"s{n}/clip.mp4") for n in range(12)}, key=_rank)[0])
-"""
+BUCKET = Bucket(4, 64, 32)
 
 
 class Encoder:
-    """Latents of 2 channels and an eighth of the size, embeddings of 7 values."""
+    """Latents of 2 channels and an eighth of the size, all of the first pixel's value; embeddings of 7 values."""
 
     def encode(self, frames: Any) -> torch.Tensor:
-        return torch.zeros(2, len(frames), frames.shape[1] // 8, frames.shape[2] // 8)
+        return torch.full((2, len(frames), frames.shape[1] // 8, frames.shape[2] // 8), float(frames.flat[0]))
 
     def embed(self, prompt: str) -> dict[str, torch.Tensor]:
         return {"embeddings": torch.zeros(7)}
 
 
-def test_the_same_clips_are_held_out_in_each_process_where_all_have_one_name() -> None:
-    chosen = {
-        subprocess.run(
-            [sys.executable, "-c", _HELD_OUT], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
-    assert len(chosen) == 1
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., cache.Examples]:
+    """`build(clips, held_out)` of clips of 64x32 pixels, whose pixels have the number of frames as their value."""
+
+    def filled(clip: TrainingClip, bucket: Bucket, *_: float) -> np.ndarray:
+        return np.full((bucket.num_frames, 32, 64, 3), clip.num_frames, np.uint8)
+
+    def built(clips: list[TrainingClip], held_out: float = 0.0) -> cache.Examples:
+        encoder: Any = Encoder()
+        how: dict[str, Any] = {"fps": 8.0, "identity": "", "held_out": held_out, "problems": []}
+        return cache.build(encoder, {BUCKET: clips}, tmp_path / "cache", **how)
+
+    monkeypatch.setattr(cache, "frames", filled)
+    return built
 
 
-def test_the_memory_of_examples_is_counted_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cache, "frames", lambda clip, bucket, *_: np.zeros((bucket.num_frames, 32, 64, 3), np.uint8))
-    clips = []
-    for name, frames in (("short", 4), ("long", 12)):
-        (tmp_path / name).touch()
-        clips.append(TrainingClip(tmp_path / name, name, frames, 8.0, 64, 32))
-    encoder: Any = Encoder()
-    groups = {Bucket(4, 64, 32): clips}
-    made = cache.build(
-        encoder,
-        groups,
-        tmp_path / "cache",
-        fps=8.0,
-        identity="",
-        held_out=0.0,
-        problems=[],
-    )
+def clip_of(path: Path, frames: int) -> TrainingClip:
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return TrainingClip(path, path.name, frames, 8.0, 64, 32)
+
+
+def test_of_clips_of_one_name_the_paths_decide_which_are_held_out(
+    build: Callable[..., cache.Examples], tmp_path: Path
+) -> None:
+    clips = [clip_of(tmp_path / f"s{number:02d}" / "clip.mp4", number) for number in range(4, 16)]
+    for order in (clips, clips[::-1]):
+        assert {float(example.latents.max()) for example in build(order, 2 / 12).held_out} == {4.0, 5.0}
+
+
+def test_the_memory_of_examples_is_counted_as_they_are(build: Callable[..., cache.Examples], tmp_path: Path) -> None:
+    clips = [clip_of(tmp_path / "short", 4), clip_of(tmp_path / "long", 12)]
+    made = build(clips)
     taken = sum(example.latents.nbytes for example in made.by_bucket[0]) + 2 * 7 * 4
-    assert len(made) == 4 and cache.size(groups, 8.0, 2 / 64, 7 * 4) == taken
+    assert len(made) == 4 and cache.size({BUCKET: clips}, 8.0, 2 / 64, 7 * 4) == taken
