@@ -15,6 +15,7 @@ from tests.learn.tuning.conftest import Make
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from flickbook.errors import RequestError
 from flickbook.learn.compute import memory
 from flickbook.learn.tuning import cost
 from flickbook.learn.tuning.data.buckets import Bucket
@@ -25,11 +26,13 @@ GIB = 2**30
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("joint", [True, False])
 def test_the_estimate_counts_the_operations_of_an_update(
-    training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joint: bool
 ) -> None:
     (tmp_path / "known.txt").write_text("a cat\na dog\n", encoding="utf-8")
     prepared = prepare(replace(training("ms", prior=4, iterations=1), prior_prompts=tmp_path / "known.txt"))
+    prepared.target.joint = joint
     estimate, alone = prepared.cost(), prepared.cost(processes=2)
     counted, update = [], Tuner.update
 
@@ -47,6 +50,8 @@ def test_the_estimate_counts_the_operations_of_an_update(
 
 class Loaded:
     """A target with networks of 4 GiB, and 6 GiB more from the first clip that it encodes until its release."""
+
+    joint = False
 
     def __init__(self, device: str) -> None:
         self.device, self.used, self.reserved = torch.device(device), 4 * GIB, 4 * GIB
@@ -72,7 +77,7 @@ def estimate(training: Make, patch: pytest.MonkeyPatch, target: Loaded, sample_e
     trained = SimpleNamespace(device=target.device, numel=lambda: 100)
     host = SimpleNamespace(device=torch.device("cpu"), numel=lambda: 1000 if target.device.type == "cuda" else 0)
     patch.setattr(cost.adapter, "trained", lambda networks: {"a": trained, "b": host})
-    patch.setattr(cost, "_update", lambda *_: (3 * GIB, 1.0, 3.0))
+    patch.setattr(cost, "_pass", lambda *_: (3 * GIB, 3.0))
     patch.setattr(cost, "matmul_rate", lambda *_, **__: 1.0)
     patch.setattr(torch.cuda, "mem_get_info", lambda device: (11 * GIB - target.reserved, 12 * GIB))
     patch.setattr(torch.cuda, "memory_reserved", lambda device: target.reserved)
@@ -102,3 +107,40 @@ def test_on_a_processor_networks_are_counted_and_nothing_is_released(
     found = estimate(training, monkeypatch, target, sample_every=100)
     assert found.memory_bytes == memory.PROCESS + 110 * 4 + 100 * 5 * 4 + 3 * GIB
     assert found.free_bytes == 5 * GIB and target.used == 10 * GIB
+
+
+def test_examples_stay_in_the_host_memory(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free", lambda device, processes: 5 * GIB)
+    none = [estimate(training, monkeypatch, Loaded(device)).memory_bytes for device in ("cpu", "cuda")]
+    monkeypatch.setattr("flickbook.learn.tuning.tune.size", lambda *_: 2 * GIB)
+    host, gpu = (estimate(training, monkeypatch, Loaded(device)) for device in ("cpu", "cuda"))
+    assert host.examples_bytes == gpu.examples_bytes == 2 * GIB
+    assert [host.memory_bytes, gpu.memory_bytes] == [none[0] + 2 * GIB, none[1]]
+
+
+def test_more_examples_than_the_host_has_memory_are_refused(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    lora = training("")
+    prepared = prepare(lora)
+    monkeypatch.setattr(Prepared, "cost", lambda *_: cost.Cost(0, GIB, 0, 0, examples_bytes=3 * GIB))
+    monkeypatch.setattr(memory, "free", lambda *_: 2 * GIB)
+    with pytest.raises(RequestError, match=r"dir=.*about 3\.0 GiB of memory.*use fewer clips"):
+        tune(prepared)
+    assert not lora.output.exists()
+
+
+def test_a_short_update_is_measured(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = prepare(training("", iterations=30))
+    estimated = prepared.cost()
+    monkeypatch.setattr("flickbook.learn.tuning.tune.seconds", lambda *_: 2.0)
+    assert prepared.cost(measure_below=estimated.seconds / 31).seconds != 60.0
+    assert prepared.cost(measure_below=1e9).seconds == 60.0
+
+
+@pytest.mark.slow
+def test_measuring_an_update_leaves_the_networks_as_they_are(training: Make, tmp_path: Path) -> None:
+    (tmp_path / "known.txt").write_text("a cat\n", encoding="utf-8")
+    prepared = prepare(replace(training("ms", prior=2), prior_prompts=tmp_path / "known.txt"))
+    parameters = list(prepared.target.networks["unet"].parameters())
+    before = [each.detach().clone() for each in parameters]
+    assert prepared.cost(measure_below=1e9).seconds > 0
+    assert all(each.grad is None and torch.equal(each, old) for each, old in zip(parameters, before, strict=True))

@@ -38,23 +38,23 @@ _COSTS: dict[str, Any] = {}
 
 @pytest.fixture(autouse=True)
 def _known_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An update of equal networks on equal shapes is counted once for all tests: test_cost.py is about the counting."""
-    counted = cost._update
+    """A pass of equal networks on equal shapes is counted once for all tests: test_cost.py is about the counting."""
+    counted = cost._pass
 
-    def update(target: Target, shape: Sequence[int], conditions: Sequence[Any], fps: float, config: TuneConfig) -> Any:
+    def update(target: Target, shape: Sequence[int], condition: Any, fps: float, config: TuneConfig, known: int) -> Any:
         networks = [
             (part, name, tuple(each.shape), each.dtype, each.requires_grad)
             for part, network in target.networks.items()
             for name, each in network.named_parameters()
         ]
-        given = [{name: tuple(each.shape) for name, each in part.items()} for part in conditions]
-        kind = type(target).__qualname__, fps, given
+        given = {name: tuple(each.shape) for name, each in condition.items()}
+        kind = type(target).__qualname__, target.joint, fps, given, known
         key = repr((kind, networks, tuple(shape), replace(config, iterations=1, lr=1.0)))
         if key not in _COSTS:
-            _COSTS[key] = counted(target, tuple(shape), conditions, fps, config)
+            _COSTS[key] = counted(target, tuple(shape), condition, fps, config, known)
         return _COSTS[key]
 
-    monkeypatch.setattr(cost, "_update", update)
+    monkeypatch.setattr(cost, "_pass", update)
 
 
 def run(training: Training, updates: int | None = None) -> list[dict[str, float]]:
@@ -205,7 +205,7 @@ def test_too_little_memory_is_refused_before_anything_is_written(
 def test_a_directory_that_another_training_writes_to_is_refused_and_left_as_it_is(
     training: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "_update", lambda *_: (0, 0.0, 0.0))
+    monkeypatch.setattr(cost, "_pass", lambda *_: (0, 0.0))
     lora = training("")
     lora.output.mkdir()
     with alone(lora.output):

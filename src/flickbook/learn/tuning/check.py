@@ -18,18 +18,25 @@ from flickbook.learn.tuning.data.summary import summary
 from flickbook.learn.tuning.tune import Training, prepare
 from flickbook.spec import Plan
 
+#: Seconds: a longer update is not measured.
+_SHORT = 5.0
+
 
 def check(training: Training, on_file: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Return the keys of `summary`, and memory_bytes (needed), free_bytes and hours (estimated); trains nothing.
+    """Return the keys of `summary`, and memory_bytes (needed), free_bytes, examples_bytes and hours; trains nothing.
+
+    `examples_bytes` are those of latents and embeddings in the host's memory. `hours` are those of the updates: an
+    update is measured if it is short, and else estimated.
 
     Raises the errors of `prepare`.
     """
     prepared = prepare(training, on_file)
     found = summary(prepared.dataset, prepared.groups, training.plan.fps)
-    cost = prepared.cost()
+    cost = prepared.cost(measure_below=_SHORT)
     return found | {
         "memory_bytes": cost.memory_bytes,
         "free_bytes": cost.free_bytes,
+        "examples_bytes": cost.examples_bytes,
         "hours": cost.seconds / 3600,
     }
 

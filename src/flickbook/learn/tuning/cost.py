@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,8 @@ from flickbook.learn.tuning import adapter
 from flickbook.learn.tuning.config import TuneConfig
 from flickbook.learn.tuning.target import Batch, Condition, Target, autocast, dtype_of
 
-#: The share of the rate of a large matrix product that an update reaches, in float32 and in other precisions. On
-#: processors the built-in model reached 0.53 in float32 (AVX2) and 0.38 in bfloat16.
+#: The share of the rate of a large matrix product that an update of a large network may reach, in float32 and in other
+#: precisions. The built-in model reached 0.53 in float32 (AVX2), and 0.07 in bfloat16 on a processor with AMX.
 _FLOAT32, _OTHER = 0.5, 0.3
 #: Of each trained weight, beside itself: gradient, two moments, the best one, and for a moment the next best one.
 _TRAINED = 5
@@ -54,17 +55,14 @@ def cost(
     backward pass keeps, or the `sampled` bytes that a sample brings to the device if these are more; seconds assume
     a share of this device's matrix-product rate. `examples` are the bytes of all latents and embeddings.
     """
-    clips = max(1, config.batch // processes)
-    kept, forward, both = _update(target, (clips, *shape), [condition] * clips, fps, config)
-    # The prior's examples run after the clips, so they need more memory only if they are more. Each has a second
-    # forward pass, without the LoRA.
-    prior = config.prior // processes / clips
-    operations = both + prior * (both + forward)
+    passes = _passes(target, config, processes)
+    counted = [_pass(target, (count, *shape), condition, fps, config, known) for count, known in passes]
+    kept, operations = max(kept for kept, _ in counted), sum(operations for _, operations in counted)
     share = _FLOAT32 if dtype_of(config) == torch.float32 else _OTHER
     rate = matmul_rate(target.device, dtype=dtype_of(config)) * share
     beside = examples if target.device.type == "cpu" else 0
     return Cost(
-        memory.PROCESS + _lasting(target, config) + max(round(max(1.0, prior) * kept), sampled) + beside,
+        memory.PROCESS + _lasting(target, config) + max(kept, sampled) + beside,
         memory.free(target.device, processes),
         operations,
         operations * config.iterations / rate,
@@ -87,10 +85,37 @@ def _lasting(target: Target, config: TuneConfig) -> int:
     return state + sum(each.nbytes for network in networks for each in network.parameters())
 
 
-def _update(
-    target: Target, shape: tuple[int, ...], conditions: Sequence[Condition], fps: float, config: TuneConfig
-) -> tuple[int, float, float]:
-    """Bytes kept for the backward pass of a batch, and operations of its forward pass and of both passes."""
+def seconds(target: Target, shape: Sequence[int], condition: Condition, fps: float, config: TuneConfig) -> float:
+    """The measured seconds of an update's forward and backward passes, without its optimizer step."""
+    found = 0.0
+    for _ in range(2):  # the first one prepares kernels and memory
+        began = time.perf_counter()
+        for count, known in _passes(target, config, 1):
+            batch = Batch(torch.randn(count, *shape), [condition] * count, [fps] * count, known)
+            with autocast(target, config):
+                loss = target.losses(batch, torch.Generator().manual_seed(0)).each.mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+        for network in target.networks.values():
+            network.zero_grad(set_to_none=True)
+        if target.device.type == "cuda":
+            torch.cuda.synchronize(target.device)
+        found = time.perf_counter() - began
+    return found
+
+
+def _passes(target: Target, config: TuneConfig, processes: int) -> list[tuple[int, int]]:
+    """The passes of an update in one of the processes: examples, and how many of them are prior examples."""
+    clips, prior = max(1, config.batch // processes), config.prior // processes
+    if target.joint:
+        return [(clips + prior, prior)]
+    return [(clips, 0), (prior, prior)] if prior else [(clips, 0)]
+
+
+def _pass(
+    target: Target, shape: tuple[int, ...], condition: Condition, fps: float, config: TuneConfig, known: int
+) -> tuple[int, float]:
+    """Bytes that a batch of latents (b, c, f, h, w), the last `known` of them prior examples, keeps for the backward
+    pass, and the operations of both passes."""
     weights = {p.untyped_storage()._cdata for network in target.networks.values() for p in _tensors(network)}
     kept: dict[int, int] = {}
     held: list[Tensor] = []
@@ -107,14 +132,13 @@ def _update(
         FlopCounterMode(display=False) as counter,
         autocast(target, config),
     ):
-        batch = Batch(torch.empty(shape), conditions, [fps] * shape[0])
+        batch = Batch(torch.empty(shape), [condition] * shape[0], [fps] * shape[0], known)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             loss = target.losses(batch, torch.Generator()).each.mean()
-        forward = float(counter.get_total_flops())
         loss.backward()  # type: ignore[no-untyped-call]
     for network in target.networks.values():
         network.zero_grad(set_to_none=True)
-    return sum(kept.values()), forward, float(counter.get_total_flops())
+    return sum(kept.values()), float(counter.get_total_flops())
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -33,6 +33,8 @@ from flickbook.spec import Placement
 class PipelineTarget(ABC):
     """The shared part of the diffusers models: `_noised` and `_predict` differ."""
 
+    joint = False
+
     def __init__(self, pipe: Any, dtype: torch.dtype, device: torch.device) -> None:
         self.pipe, self.device, self.dtype = pipe, device, dtype
         self.networks: dict[str, nn.Module] = {"transformer": pipe.transformer}
@@ -118,9 +120,11 @@ class PipelineTarget(ABC):
         x0, noise = batch.latents.to(self.device), noise.to(self.device)
         x, timestep, target, level = self._noised(x0, noise, level)
         condition = batched(batch.conditions, self.device)
-        if batch.preserve:
-            with adapter.switched_off(self.networks):
-                target = self._predict(x, timestep, condition, batch.rates[0]).float()
+        if batch.known:
+            last = slice(-batch.known, None)
+            part = {name: each[last] for name, each in condition.items()}
+            with torch.no_grad(), adapter.switched_off(self.networks):
+                target[last] = self._predict(x[last], timestep[last], part, batch.rates[-1]).float()
         predicted = self._predict(x, timestep, condition, batch.rates[0])
         error = F.mse_loss(predicted.float(), target, reduction="none")
         return Losses(error.flatten(1).mean(1), level.cpu())

@@ -21,13 +21,14 @@ Condition = dict[str, Tensor]
 class Batch(NamedTuple):
     """Clips of an update: latents (b, c, f, h, w), and for each clip its condition and its frames per second.
 
-    With `preserve` the loss is the distance from what the network predicts without its LoRA.
+    The last `known` clips are prior examples: their loss is the distance from what the network predicts without its
+    LoRA.
     """
 
     latents: Tensor
     conditions: Sequence[Condition]
     rates: Sequence[float]
-    preserve: bool = False
+    known: int = 0
 
 
 class Losses(NamedTuple):
@@ -59,6 +60,8 @@ class Target(Protocol):
     dtype: torch.dtype
     #: diffusers' class of the pipeline.
     pipeline: str
+    #: Whether an update computes clips and prior examples in one pass: more memory, and fewer calls of small layers.
+    joint: bool
 
     @property
     def multiple(self) -> int:

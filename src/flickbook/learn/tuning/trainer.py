@@ -83,12 +83,14 @@ class Tuner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        batch = self.examples.batch(config.batch // self.ranks, config.caption_dropout, source)
-        losses = self._losses(batch, source)
-        row = {"update": number + 1, "loss": self._backward(losses)}
-        if config.prior and self.examples.prior:  # afterwards, so that only one batch's activations are kept
-            known = self.examples.prior_batch(config.prior // self.ranks, source)
-            row["prior_loss"] = self._backward(self._losses(known, source, preserve=True))
+        clips = self.examples.batch(config.batch // self.ranks, config.caption_dropout, source)
+        known = self.examples.prior_batch(config.prior // self.ranks, source) if self.examples.prior else []
+        row = {"update": number + 1.0, "lr": rate}
+        if known and self.target.joint and known[0].latents.shape == clips[0].latents.shape:
+            row |= self._pass(clips, known, source)
+        else:  # one after the other, so that only one batch's activations are kept
+            row |= self._pass(clips, [], source)
+            row |= self._pass([], known, source) if known else {}
         gradients.average(self.parameters.values(), self.accelerator)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), config.clip_norm)
@@ -97,20 +99,24 @@ class Tuner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.progress.update += 1
-        return {**row, "grad_norm": float(norm), "lr": rate, **_by_level(losses)}
+        return {**row, "grad_norm": float(norm)}
 
-    def _backward(self, losses: Losses) -> float:
-        """Add the gradient of a batch's mean loss. Returns the loss."""
-        loss = losses.each.mean()
-        self._check_finite(loss, "loss")
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
+    def _pass(self, clips: Sequence[Example], known: Sequence[Example], source: torch.Generator) -> dict[str, float]:
+        """Add the gradients of the mean losses of clips and of prior examples. Returns their part of the log's row."""
+        losses = self._losses([*clips, *known], source, len(known))
+        own, prior = losses.each[: len(clips)], losses.each[len(clips) :]
+        means = {name: each.mean() for name, each in (("loss", own), ("prior_loss", prior)) if len(each)}
+        total = torch.stack(list(means.values())).sum()
+        self._check_finite(total, "loss")
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        found = {name: float(each.detach()) for name, each in means.items()}
+        return found | _by_level(Losses(own, losses.level[: len(clips)]))
 
-    def _losses(self, batch: Sequence[Example], source: torch.Generator, preserve: bool = False) -> Losses:
-        latents = torch.stack([each.latents for each in batch]).float()
+    def _losses(self, examples: Sequence[Example], source: torch.Generator, known: int = 0) -> Losses:
+        latents = torch.stack([each.latents for each in examples]).float()
         with autocast(self.target, self.config):
-            clips = Batch(latents, [each.condition for each in batch], [each.fps for each in batch], preserve)
-            return self.target.losses(clips, source)
+            batch = Batch(latents, [each.condition for each in examples], [each.fps for each in examples], known)
+            return self.target.losses(batch, source)
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         """Raise RequestError, with the weights saved, if a value is not finite in one of the processes."""
@@ -256,7 +262,7 @@ def _optimizer(parameters: list[nn.Parameter], config: TuneConfig, device: torch
     how: dict[str, Any] = {"lr": config.lr, "betas": (0.9, 0.99), "weight_decay": config.weight_decay}
     check_optimizer(config, device)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **how)
+        return torch.optim.AdamW(parameters, fused=device.type == "cpu", **how)
     import bitsandbytes
 
     eight: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(parameters, **how)

@@ -28,7 +28,7 @@ from flickbook.learn.train import append_log, trim_log
 from flickbook.learn.tuning import adapter, pipelines, publish
 from flickbook.learn.tuning.blocks import recompute
 from flickbook.learn.tuning.config import TuneConfig, check_kind, check_trainable
-from flickbook.learn.tuning.cost import Cost, cost
+from flickbook.learn.tuning.cost import Cost, cost, seconds
 from flickbook.learn.tuning.data.buckets import Bucket, buckets
 from flickbook.learn.tuning.data.cache import Examples, build, size
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
@@ -100,8 +100,12 @@ class Prepared:
         """How samples are made."""
         return Sampling(**{each.name: getattr(self.training.plan, each.name) for each in fields(Sampling)})
 
-    def cost(self, processes: int = 1) -> Cost:
-        """Memory and time of the largest bucket, with everything off a GPU that no update needs."""
+    def cost(self, processes: int = 1, measure_below: float = 0) -> Cost:
+        """Memory and time of the largest bucket, with everything off a GPU that no update needs.
+
+        If an update is expected to take less than `measure_below` seconds, and fits, it is run and measured.
+        """
+        config = self.training.config
         largest = max(self.groups, key=lambda each: each.num_frames * each.height * each.width)
         still = np.zeros((largest.num_frames, largest.height, largest.width, 3), np.uint8)
         latents = self.target.encode(still)
@@ -112,8 +116,14 @@ class Prepared:
             self.target.release()
         again = whole - memory.held(device) if self.training.sample_every else 0
         fps, pixels = self.sampling.fps, largest.num_frames * largest.height * largest.width
-        examples = size(self.groups, fps, latents.numel() / pixels, sum(each.nbytes for each in condition.values()))
-        return cost(self.target, latents.shape, condition, fps, self.training.config, processes, again, examples)
+        words = sum(each.nbytes for each in condition.values())
+        known = prior_prompts(self.source.model, self.training.prior_prompts) if config.prior else ()
+        examples = size(self.groups, fps, latents.numel() / pixels, words) + words * len(known)
+        update = self.target, latents.shape, condition, fps, config
+        found = cost(*update, processes, again, examples)
+        if found.memory_bytes <= found.free_bytes and found.seconds < measure_below * config.iterations:
+            found = replace(found, seconds=seconds(*update) * config.iterations)
+        return found
 
 
 def source_of(name: str, model_dir: Path | None) -> Source:
@@ -197,6 +207,7 @@ def _target(source: Source, config: TuneConfig, device: torch.device) -> Target:
         else:
             adapter.add(network, config.rank, config.target_modules)
     if config.gradient_checkpointing or config.offload:
+        target.joint = False  # memory counts more than time
         recompute(target.units(), device if config.offload else None)
     if config.offload:
         target.compute_on(device)

@@ -122,7 +122,8 @@ class CheckResponse(BaseModel):
     """The report on a dataset and its training: what `flickbook tune --check` prints. Nothing is stored or trained.
 
     `cropped` is the largest share of a picture that is cut off. `slow` videos have fewer frames per second than the
-    model; of `stills` one frame is used. Memory is in bytes, and `hours` is an estimate for this machine.
+    model; of `stills` one frame is used. Memory is in bytes; `examples_bytes` are those of latents and embeddings in
+    the host's memory. `hours` is an estimate for this machine.
     """
 
     layout: str
@@ -142,4 +143,5 @@ class CheckResponse(BaseModel):
     problems: list[DatasetProblem]
     memory_bytes: int
     free_bytes: int
+    examples_bytes: int
     hours: float

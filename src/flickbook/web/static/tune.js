@@ -123,7 +123,13 @@ class Clips extends HTMLElement {
     before?.row.remove();
     const thumbnail = drawn(file);
     const caption = h("textarea", { rows: 2, maxlength: "2000", placeholder: "What the clip shows", "aria-label": `caption of ${file.name}`, oninput: () => this.#tell() });
-    const remove = () => { this.#clips.delete(file.name); row.remove(); this.#tell(); this.input.focus(); };
+    const remove = () => {
+      this.#clips.delete(file.name);
+      for (const name of [file.name, stem(file.name)]) this.#waiting.delete(name);
+      row.remove();
+      this.#tell();
+      this.input.focus();
+    };
     const row = h("li", {},
       thumbnail,
       h("span", { class: "fb-name" }, file.name),
@@ -233,6 +239,7 @@ class Report extends HTMLElement {
       found.stills ? ["Stills", `one frame of ${plural(found.stills, "video")} is used`] : null,
       found.slow ? ["Repeated frames", `in ${plural(found.slow, "video")} with a lower frame rate than the model's`] : null,
       ["Memory", `${gib(found.memory_bytes)} needed, ${gib(found.free_bytes)} free${fits ? "" : ": does not fit"}`],
+      ["Examples", `${gib(found.examples_bytes)} of the host's memory`],
       ["Time", `about ${spoken(found.hours * 3600)}, estimated`],
     ].filter(Boolean);
     this.replaceChildren(
