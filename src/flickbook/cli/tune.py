@@ -37,7 +37,7 @@ SETTINGS: Mapping[str, Any] = {
             show_default="on for builtin",
         ),
     ],
-    "iterations": Annotated[int | None, typer.Option(help="Number of updates.", show_default="600")],
+    "iterations": Annotated[int | None, typer.Option(help="Number of updates.", show_default="500")],
     "batch": Annotated[int | None, typer.Option(help="Clips in each update.", show_default="4")],
     "lr": Annotated[
         float | None, typer.Option(help="Learning rate.", show_default="2e-3 for builtin, else 1e-4; --full: 1e-5")

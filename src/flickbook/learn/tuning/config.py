@@ -45,18 +45,18 @@ class TuneConfig:
     the layers that get one: those of attention, or all linear and convolution layers. With `full` every weight of the
     denoising network is trained instead. `iterations` is the number of updates, of `batch` clips each; `lr` rises over
     `warmup` updates and falls to 0 along a cosine. `validation` is the share of the clips that is held out.
-    Their loss is evaluated every `validate_every` updates, and the training stops once `patience` evaluations since the
-    lowest one were more than 5 % above it (0: never). In each update `prior` examples more have prompts that the model
-    knows, and the LoRA learns to leave their films as they are. `precision` is that of the computation, and on a GPU of
-    the frozen weights too; trained weights are float32. `auto` is bf16 where the device computes in it, else fp16 on a
-    GPU and fp32 on a processor.
+    Their loss is evaluated every `validate_every` updates, and the training stops once `patience` means of three
+    evaluations since the lowest one were more than 15 % above it (0: never). In each update `prior` examples more have
+    prompts that the model knows, and the LoRA learns to leave their films as they are. `precision` is that of the
+    computation, and on a GPU of the frozen weights too; trained weights are float32. `auto` is bf16 where the device
+    computes in it, else fp16 on a GPU and fp32 on a processor.
     """
 
     full: bool = False
     rank: int = 16
     target_modules: str = "attention"
     train_text_encoder: bool = False
-    iterations: int = 600
+    iterations: int = 500
     batch: int = BATCH
     lr: float = 1e-3
     warmup: int = 20

@@ -33,7 +33,7 @@ from flickbook.learn.tuning.data.buckets import Bucket, buckets
 from flickbook.learn.tuning.data.cache import Examples, build, size
 from flickbook.learn.tuning.data.dataset import Dataset, TrainingClip, read
 from flickbook.learn.tuning.output import alone, check_output
-from flickbook.learn.tuning.prior import prior_prompts
+from flickbook.learn.tuning.prior import prior
 from flickbook.learn.tuning.publish import Source
 from flickbook.learn.tuning.record import record
 from flickbook.learn.tuning.target import Sampling, Target, autocast, dtype_of, usual_precision
@@ -117,8 +117,8 @@ class Prepared:
         again = whole - memory.held(device) if self.training.sample_every else 0
         fps, pixels = self.sampling.fps, largest.num_frames * largest.height * largest.width
         words = sum(each.nbytes for each in condition.values())
-        known = prior_prompts(self.source.model, self.training.prior_prompts) if config.prior else ()
-        examples = size(self.groups, fps, latents.numel() / pixels, words) + words * len(known)
+        known = prior(self.source.model, self.training.prior_prompts) if config.prior else ()
+        examples = size(self.groups, fps, latents.numel() / pixels, words) + (words + 2 * latents.numel()) * len(known)
         update = self.target, latents.shape, condition, fps, config
         found = cost(*update, processes, again, examples)
         if found.memory_bytes <= found.free_bytes and found.seconds < measure_below * config.iterations:
@@ -246,7 +246,7 @@ def _tuned(prepared: Prepared, hooks: Hooks, accelerator: Any) -> Clip | None:
         identity=f"{model.name} {model.revision()} {config.train_text_encoder}",
         held_out=config.validation,
         problems=(problems := list(prepared.dataset.problems)),
-        prior=prior_prompts(model, training.prior_prompts) if config.prior else (),
+        prior=prior(model, training.prior_prompts) if config.prior else (),
         progress=hooks.on_clip,
     )
     prepared.dataset = replace(prepared.dataset, problems=tuple(problems))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
+from flickbook.learn.dataset import training_scenes
 from flickbook.learn.tuning.data import cache
 from flickbook.learn.tuning.data.buckets import Bucket
 from flickbook.learn.tuning.data.dataset import TrainingClip
+from flickbook.learn.tuning.prior import Known
+from flickbook.world.render import render
+from flickbook.world.scenes import FRAMES, SIZE
 
 BUCKET = Bucket(4, 64, 32)
 
@@ -62,3 +66,22 @@ def test_the_memory_of_examples_is_counted_as_they_are(build: Callable[..., cach
     made = build(clips)
     taken = sum(example.latents.nbytes for example in made.by_bucket[0]) + 2 * 7 * 4
     assert len(made) == 4 and cache.size({BUCKET: clips}, 8.0, 2 / 64, 7 * 4) == taken
+
+
+def test_prior_examples_have_films_of_their_prompts_if_a_bucket_has_their_size(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cache, "frames", lambda clip, b, *_: np.full((b.num_frames, b.height, b.width, 3), 7, np.uint8))
+    scene = next(training_scenes({"core": 1}))
+    known = [Known("a red circle", scene), Known("", scene)]
+    clips = [clip_of(tmp_path / "a", FRAMES)]
+    seen: list[tuple[int, int]] = []
+    for place, side in (("small", SIZE // 2), ("own", SIZE)):
+        bucket, encoder = Bucket(FRAMES, side, side), cast(Any, Encoder())
+        how: dict[str, Any] = {"fps": 8.0, "identity": "", "held_out": 0.0, "problems": [], "prior": known}
+        made = cache.build(encoder, {bucket: clips}, tmp_path / place, **how, progress=lambda *at: seen.append(at))
+        first, second = made.prior_batch(2, torch.Generator().manual_seed(0))
+        assert first.latents.shape == second.latents.shape
+        film = encoder.encode(render(scene))
+        assert torch.equal(first.latents.float(), film.half().float()) == (side == SIZE)
+    assert seen == [(1, 3), (2, 3), (3, 3)] * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,7 +19,10 @@ from flickbook.learn.tuning.data.buckets import Bucket
 from flickbook.learn.tuning.data.dataset import TrainingClip
 from flickbook.learn.tuning.data.entries import Problem
 from flickbook.learn.tuning.data.frames import frames
+from flickbook.learn.tuning.prior import Known
 from flickbook.learn.tuning.target import Condition, Target
+from flickbook.world.render import render
+from flickbook.world.scenes import FRAMES, SIZE
 
 #: The most parts of a long clip.
 _PARTS = 4
@@ -39,13 +42,13 @@ class Example:
 @dataclass
 class Examples:
     """The training's data, by bucket. `empty` is the condition of the empty caption, `prior` are those of prompts that
-    the model knows; `digest` identifies the data."""
+    the model knows, with latents of a film; `digest` identifies the data."""
 
     by_bucket: list[list[Example]]
     held_out: list[Example]
     empty: Condition
     digest: str = ""
-    prior: list[Condition] = field(default_factory=list)
+    prior: list[tuple[Condition, Tensor | None]] = field(default_factory=list)
     _ends: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -68,10 +71,13 @@ class Examples:
         ]
 
     def prior_batch(self, count: int, source: torch.Generator) -> list[Example]:
-        """`count` examples of one bucket with prompts that the model knows."""
+        """`count` examples of one shape with prompts that the model knows, of their films or else of clips."""
         chosen = torch.randint(len(self.prior), (count,), generator=source).tolist()
-        clips = self.batch(count, 0.0, source)
-        return [Example(clip.latents, self.prior[i], clip.fps) for clip, i in zip(clips, chosen, strict=True)]
+        clips, known = self.batch(count, 0.0, source), [self.prior[i] for i in chosen]
+        return [
+            Example(clip.latents if latents is None else latents, condition, clip.fps)
+            for clip, (condition, latents) in zip(clips, known, strict=True)
+        ]
 
     def held_out_batches(self, count: int) -> Iterator[list[Example]]:
         """The held-out examples, at most `count` of one shape at a time."""
@@ -90,10 +96,11 @@ def build(
     identity: str,
     held_out: float,
     problems: list[Problem],
-    prior: Sequence[str] = (),
+    prior: Sequence[Known] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Examples:
     """Encode all clips and captions, or read what a run before encoded. `identity` is that of the model's weights.
+    Films of `prior` are used if a bucket has their size.
 
     A share of `held_out` of the clips, chosen by a hash of their names, is kept for evaluation if there are 10 or more.
     A clip whose frames turn out to be damaged is skipped, and added to `problems`. Raises the MediaError of the last
@@ -107,6 +114,8 @@ def build(
     chosen = set(ranked[: round(held_out * len(ranked))]) if len(ranked) >= _ENOUGH else set()
     names: list[str] = []
     damaged: MediaError | None = None
+    films = prior if Bucket(FRAMES, SIZE, SIZE) in buckets else [Known(each.prompt) for each in prior]
+    total = len(clips) + len(films)
     for done, (bucket, clip) in enumerate(clips):
         condition = _stored(directory, ["caption", identity, clip.caption], lambda c=clip: target.embed(c.caption))  # type: ignore[misc]
         parts: list[tuple[Example, str]] = []
@@ -128,12 +137,23 @@ def build(
             (kept if clip.path in chosen else groups[bucket]).extend(example for example, _ in parts)
             names += [name for _, name in parts]
         if progress is not None:
-            progress(done + 1, len(clips))
+            progress(done + 1, total)
     if not any(groups.values()) and damaged is not None:
         raise damaged
     empty = _stored(directory, ["caption", identity, ""], lambda: target.embed(""))
-    known = [_stored(directory, ["caption", identity, text], lambda t=text: target.embed(t)) for text in prior]  # type: ignore[misc]
-    names += prior
+    known: list[tuple[Condition, Tensor | None]] = []
+    for done, each in enumerate(films):
+        words = _stored(directory, ["caption", identity, each.prompt], lambda e=each: target.embed(e.prompt))  # type: ignore[misc]
+        names.append(each.prompt)
+        if each.scene is None:
+            known.append((words, None))
+        else:
+            key = ["scene", identity, asdict(each.scene)]
+            film = _stored(directory, key, lambda e=each: {"latents": target.encode(render(e.scene)).half()})  # type: ignore[misc]
+            known.append((words, film["latents"]))
+            names.append(json.dumps(key))
+        if progress is not None:
+            progress(len(clips) + done + 1, total)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
     return Examples([group for group in groups.values() if group], kept, empty, digest, known)
 
