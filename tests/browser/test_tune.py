@@ -91,4 +91,4 @@ def test_captions_that_cannot_be_used_are_told(seen: Seen, tmp_path: Path) -> No
     chosen.set_input_files([tmp_path / "prompts.txt"])
     expect(panel.get_by_text("1 clip; 1 caption without a clip: prompts")).to_be_visible()
     panel.get_by_role("button", name="remove 000.mp4").click()
-    expect(panel.get_by_text("No clips yet.; 1 caption without a clip: prompts")).to_be_visible()
+    expect(panel.get_by_text("No clips yet; 1 caption without a clip: prompts")).to_be_visible()

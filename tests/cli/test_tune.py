@@ -84,7 +84,7 @@ def test_check_reports_and_writes_nothing(
     text = capsys.readouterr().out
     assert "Buckets    2 frames of 16x16: 2 captions" in text
     assert "its caption is empty" in text
-    assert "GiB needed" in text and "for 4 updates, estimated" in text
+    assert "GiB needed" in text and "GiB of the host's memory" in text and "for 4 updates" in text
     assert not out.exists()
 
 
@@ -119,7 +119,7 @@ def test_the_same_command_continues_an_interrupted_training(
             raise KeyboardInterrupt
         return update(tuner)
 
-    monkeypatch.setattr(cost, "_update", lambda *_: (0, 0.0, 0.0))
+    monkeypatch.setattr(cost, "_pass", lambda *_: (0, 0.0))
     monkeypatch.setattr(Tuner, "update", interrupted)
     assert flick(words) == 130
     assert flick(words) == 0

@@ -54,8 +54,8 @@ SETTINGS: Mapping[str, Any] = {
     "patience": Annotated[
         int | None,
         typer.Option(
-            help="Held-out clips are evaluated every 50 updates. Stop once this many evaluations since the lowest loss "
-            "were more than 5 % above it; 0 never stops.",
+            help="Held-out clips are evaluated every 50 updates. Stop once this many means of three evaluations since "
+            "the lowest one were more than 15 % above it; 0 never stops.",
             show_default="6",
         ),
     ],
@@ -160,7 +160,7 @@ def _report(training: Training, as_json: bool) -> None:
         print(line)
     print(f"Memory     {found['memory_bytes'] / 2**30:.1f} GiB needed, {found['free_bytes'] / 2**30:.1f} GiB free")
     print(f"Examples   {found['examples_bytes'] / 2**30:.1f} GiB of the host's memory")
-    print(f"Time       about {_duration(found['hours'] * 3600)} for {training.config.iterations} updates, estimated")
+    print(f"Time       about {_duration(found['hours'] * 3600)} for {training.config.iterations} updates")
 
 
 def _duration(seconds: float) -> str:

@@ -149,7 +149,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(width, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        if type(self.proj.weight) is not nn.Parameter:  # quantized to eight bits, which cannot be split
+        if type(self.proj.weight) not in (nn.Parameter, Tensor):  # quantized to eight bits, which cannot be split
             whole, gates = self.proj(x).chunk(2, dim=-1)
             return whole * F.gelu(gates)  # type: ignore[no-any-return]
         # Two products instead of one that is split: the backward pass would have to join the halves.

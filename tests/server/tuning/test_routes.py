@@ -163,7 +163,8 @@ def test_a_check_reports_the_dataset_and_stores_nothing(service: Live) -> None:
     assert found["problems"] == [{"where": "002.mp4", "reason": "its caption is empty", "rule": "skipped"}]
     assert found["buckets"] == [{"num_frames": 5, "width": 128, "height": 128, "captions": 2}]
     assert 0 < found["memory_bytes"] < found["free_bytes"] and found["hours"] > 0
-    assert 0 < found["examples_bytes"] < found["memory_bytes"]
+    few = service.post(f"{PATH}/check", **sent(3, {"002.txt": b"  "}, prior_prompts=["a cat"], prior=2)).json()
+    assert 0 < few["examples_bytes"] < found["examples_bytes"] < found["memory_bytes"]
     assert stored(service) == before and "directory" not in found
 
 

@@ -28,7 +28,7 @@ def check(training: Training, on_file: Callable[[int, int], None] | None = None)
     `examples_bytes` are those of latents and embeddings in the host's memory. `hours` are those of the updates: an
     update is measured if it is short, and else estimated.
 
-    Raises the errors of `prepare`.
+    Raises the errors of `prepare`, and MediaError for a file of prior prompts that cannot be read.
     """
     prepared = prepare(training, on_file)
     found = summary(prepared.dataset, prepared.groups, training.plan.fps)
@@ -42,13 +42,15 @@ def check(training: Training, on_file: Callable[[int, int], None] | None = None)
 
 
 def main() -> None:
-    """Check what standard input describes: directory, output, plan and config. A refusal is printed as `refused`."""
+    """Check what standard input describes: directory, output, plan, config and the file prior_prompts, or "". A refusal
+    is printed as `refused`."""
     asked = json.load(sys.stdin)
     try:
         training = Training(
             Path(asked["directory"]),
             Path(asked["output"]),
             Plan.from_json(json.dumps(asked["plan"])),
+            prior_prompts=Path(asked["prior_prompts"]) if asked["prior_prompts"] else None,
             config=TuneConfig(**asked["config"]),
             uploaded=True,
         )

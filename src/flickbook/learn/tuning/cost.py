@@ -1,4 +1,4 @@
-"""What a training needs, before it starts: memory and hours, from shapes alone."""
+"""What a training needs, before it starts: memory, from shapes alone, and hours, estimated or measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from flickbook.diffusion import heap
 from flickbook.learn.compute import memory
 from flickbook.learn.compute.throughput import matmul_rate
 from flickbook.learn.tuning import adapter
@@ -28,8 +29,8 @@ _TRAINED = 5
 class Cost:
     """Bytes of memory that a training needs and that are free, and an estimate of its seconds.
 
-    `examples_bytes` are those of the latents and embeddings of all clips, in the host's memory; on a processor they are
-    part of `memory_bytes`.
+    `examples_bytes` are those of the latents and embeddings of clips and prior examples, in the host's memory; on a
+    processor they are part of `memory_bytes`.
     """
 
     memory_bytes: int
@@ -88,18 +89,19 @@ def _lasting(target: Target, config: TuneConfig) -> int:
 def seconds(target: Target, shape: Sequence[int], condition: Condition, fps: float, config: TuneConfig) -> float:
     """The measured seconds of an update's forward and backward passes, without its optimizer step."""
     found = 0.0
-    for _ in range(2):  # the first one prepares kernels and memory
-        began = time.perf_counter()
-        for count, known in _passes(target, config, 1):
-            batch = Batch(torch.randn(count, *shape), [condition] * count, [fps] * count, known)
-            with autocast(target, config):
-                loss = target.losses(batch, torch.Generator().manual_seed(0)).each.mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-        for network in target.networks.values():
-            network.zero_grad(set_to_none=True)
-        if target.device.type == "cuda":
-            torch.cuda.synchronize(target.device)
-        found = time.perf_counter() - began
+    with heap.reused():
+        for _ in range(2):  # the first one prepares kernels and memory
+            began = time.perf_counter()
+            for count, known in _passes(target, config, 1):
+                batch = Batch(torch.randn(count, *shape), [condition] * count, [fps] * count, known)
+                with autocast(target, config):
+                    loss = target.losses(batch, torch.Generator().manual_seed(0)).each.mean()
+                loss.backward()  # type: ignore[no-untyped-call]
+            for network in target.networks.values():
+                network.zero_grad(set_to_none=True)
+            if target.device.type == "cuda":
+                torch.cuda.synchronize(target.device)
+            found = time.perf_counter() - began
     return found
 
 

@@ -31,17 +31,20 @@ NOISE_BINS = 8
 #: Evaluations on held-out clips whose mean counts: a single one was 9 % below its neighbours by chance.
 _MEAN_OF = 3
 #: A held-out loss that is larger than the lowest mean by this factor is overfitting. Smaller differences say little: of
-#: the lowest one and one 6 % above it, the later showed a new motion more often (97 and 67 % of films).
+#: the lowest one and a later one 6 % above it, the later one showed a new motion more often (67 and 97 % of films).
 OVERFIT = 1.15
 #: Noise draws of each held-out clip in an evaluation.
-_DRAWS = 4
+_DRAWS = 2
 
 
 @dataclass
 class Progress:
-    """How far a run is; saved with every checkpoint. `recent` are the newest losses on held-out clips. `best` is the
-    lowest mean of `_MEAN_OF` neighbouring ones, at update `best_at`, and `last` the newest mean; `waited` counts the
-    evaluations since the best whose mean was worse by more than `OVERFIT`."""
+    """How far a run is; saved with every checkpoint.
+
+    `recent` are the newest losses on held-out clips. `best` is the lowest mean of `_MEAN_OF` neighbouring ones (of
+    fewer at first), at update `best_at`, and `last` the newest mean; `waited` counts the evaluations since the best
+    whose mean was worse by more than `OVERFIT`.
+    """
 
     update: int = 0
     seconds: float = 0.0
@@ -70,6 +73,8 @@ class Tuner:
         half = config.precision == "fp16" and target.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(target.device.type, enabled=half)
         self.best: dict[str, Tensor] = {}
+        #: Whether clips and prior examples are computed in one pass: in all updates and processes, or in none.
+        self.joint = target.joint and examples.one_shape()
         #: False once another process may write to `out`.
         self.may_write: Callable[[], bool] = lambda: True
 
@@ -91,7 +96,7 @@ class Tuner:
         clips = self.examples.batch(config.batch // self.ranks, config.caption_dropout, source)
         known = self.examples.prior_batch(config.prior // self.ranks, source) if self.examples.prior else []
         row = {"update": number + 1.0, "lr": rate}
-        if known and self.target.joint and known[0].latents.shape == clips[0].latents.shape:
+        if known and self.joint:
             row |= self._pass(clips, known, source)
         else:  # one after the other, so that only one batch's activations are kept
             row |= self._pass(clips, [], source)

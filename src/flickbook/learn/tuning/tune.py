@@ -67,7 +67,7 @@ class Training:
 
 @dataclass
 class Hooks:
-    """What a caller hears of a run: encoded clips (done, total), rows of the log, and samples (update, frames, fps).
+    """What a caller hears of a run: encoded examples (done, total), rows of the log, and samples (update, frames, fps).
     `stop` is asked before each update; True ends the run with a checkpoint. `wait` is asked again and again while
     another training writes to the output directory; False refuses this one. Nothing is written once `may_write` is
     False."""
@@ -118,7 +118,7 @@ class Prepared:
         fps, pixels = self.sampling.fps, largest.num_frames * largest.height * largest.width
         words = sum(each.nbytes for each in condition.values())
         known = prior(self.source.model, self.training.prior_prompts) if config.prior else ()
-        examples = size(self.groups, fps, latents.numel() / pixels, words) + (words + 2 * latents.numel()) * len(known)
+        examples = size(self.groups, fps, latents.numel() / pixels, words, known)
         update = self.target, latents.shape, condition, fps, config
         found = cost(*update, processes, again, examples)
         if found.memory_bytes <= found.free_bytes and found.seconds < measure_below * config.iterations:

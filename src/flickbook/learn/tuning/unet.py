@@ -98,6 +98,7 @@ class UNetTarget:
         x = schedule.add_noise(x0, epsilon, t)
         target = schedule.target(x0, epsilon, t)
         if known:
+            target = target.clone()  # it may be x0
             last = slice(-known, None)
             part = {name: each[last] for name, each in words.items()}
             with torch.no_grad(), adapter.switched_off(self.networks):

@@ -21,7 +21,9 @@ _LONGEST: Final = 600.0
 _WAIT: Final = 60.0
 
 
-async def checked(service: Service, directory: Path, plan: Plan, config: TuneConfig) -> dict[str, Any]:
+async def checked(
+    service: Service, directory: Path, plan: Plan, config: TuneConfig, prior_prompts: str
+) -> dict[str, Any]:
     """Return the report of `learn.tuning.check` on an uploaded dataset. One check runs at a time.
 
     Raises the RequestError of the check, with the field "dir" for the dataset, LimitReached while others wait, and
@@ -32,6 +34,7 @@ async def checked(service: Service, directory: Path, plan: Plan, config: TuneCon
         "output": str(directory.with_name("lora")),
         "plan": plan.model_dump(mode="json"),
         "config": vars(config),
+        "prior_prompts": prior_prompts,
     }
     try:
         await asyncio.wait_for(service.checking.acquire(), _WAIT)

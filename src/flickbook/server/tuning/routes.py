@@ -99,7 +99,9 @@ async def check(request: Request, caller: Creator) -> CheckResponse:
         await require_models(service, [job])
         assert job.tuning is not None, "a tune job has its training"
         with about_files(len(files)):
-            found = await checked(service, Path(job.tuning.clips), job.plan, TuneConfig(**job.tuning.config))  # type: ignore[arg-type]
+            tuning = job.tuning
+            config = TuneConfig(**tuning.config)  # type: ignore[arg-type]
+            found = await checked(service, Path(tuning.clips), job.plan, config, tuning.prior_prompts)
     finally:
         await asyncio.to_thread(service.artifacts.clear, id)
     return CheckResponse.model_validate(found)

@@ -157,7 +157,7 @@ class Clips extends HTMLElement {
     const unused = [...this.#waiting.keys()].filter((name) => !names.has(name));
     const more = unused.length > SHOWN ? ", …" : "";
     const text = [
-      this.#clips.size ? `${plural(this.#clips.size, "clip")}${bare ? `, ${bare} without a caption` : ""}` : "No clips yet.",
+      this.#clips.size ? `${plural(this.#clips.size, "clip")}${bare ? `, ${bare} without a caption` : ""}` : "No clips yet",
       unused.length ? `${plural(unused.length, "caption")} without a clip: ${unused.slice(0, SHOWN).join(", ")}${more}` : "",
     ].filter(Boolean).join("; ");
     if (this.count.textContent !== text) this.count.textContent = text;
@@ -240,7 +240,7 @@ class Report extends HTMLElement {
       found.slow ? ["Repeated frames", `in ${plural(found.slow, "video")} with a lower frame rate than the model's`] : null,
       ["Memory", `${gib(found.memory_bytes)} needed, ${gib(found.free_bytes)} free${fits ? "" : ": does not fit"}`],
       ["Examples", `${gib(found.examples_bytes)} of the host's memory`],
-      ["Time", `about ${spoken(found.hours * 3600)}, estimated`],
+      ["Time", `about ${spoken(found.hours * 3600)}`],
     ].filter(Boolean);
     this.replaceChildren(
       h("h3", {}, problems.length ? `${plural(problems.length, "problem")} in ${plural(clips, "clip")}` : "The clips can be used"),

@@ -84,4 +84,10 @@ def test_prior_examples_have_films_of_their_prompts_if_a_bucket_has_their_size(
         assert first.latents.shape == second.latents.shape
         film = encoder.encode(render(scene))
         assert torch.equal(first.latents.float(), film.half().float()) == (side == SIZE)
+        films = 0 if side != SIZE else 2 * 2 * film.numel()
+        assert cache.size({bucket: clips}, 8.0, 2 / 64, 28, known) == 3 * 28 + 2 * first.latents.numel() + films
+        assert made.one_shape()
     assert seen == [(1, 3), (2, 3), (3, 3)] * 2
+    small, own = Bucket(FRAMES, SIZE // 2, SIZE // 2), Bucket(FRAMES, SIZE, SIZE)
+    made = cache.build(encoder, {small: clips, own: clips}, tmp_path / "both", **how)
+    assert not made.one_shape()

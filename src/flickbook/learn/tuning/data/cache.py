@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,11 @@ class Examples:
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def one_shape(self) -> bool:
+        """Whether all examples but those held out have latents of one shape."""
+        own = {example.latents.shape for group in self.by_bucket for example in group}
+        return len(own | {latents.shape for _, latents in self.prior if latents is not None}) == 1
 
     def batch(self, count: int, dropout: float, source: torch.Generator) -> list[Example]:
         """`count` examples of one bucket; a share of `dropout` has the empty caption."""
@@ -114,7 +119,7 @@ def build(
     chosen = set(ranked[: round(held_out * len(ranked))]) if len(ranked) >= _ENOUGH else set()
     names: list[str] = []
     damaged: MediaError | None = None
-    films = prior if Bucket(FRAMES, SIZE, SIZE) in buckets else [Known(each.prompt) for each in prior]
+    films = _with_films(prior, buckets)
     total = len(clips) + len(films)
     for done, (bucket, clip) in enumerate(clips):
         condition = _stored(directory, ["caption", identity, clip.caption], lambda c=clip: target.embed(c.caption))  # type: ignore[misc]
@@ -158,13 +163,29 @@ def build(
     return Examples([group for group in groups.values() if group], kept, empty, digest, known)
 
 
-def size(buckets: Mapping[Bucket, Sequence[TrainingClip]], fps: float, latents: float, condition: int) -> int:
+def _with_films(prior: Sequence[Known], buckets: Container[Bucket]) -> list[Known]:
+    """The prior examples, with their scenes if a bucket has the size of films of the world."""
+    return list(prior) if Bucket(FRAMES, SIZE, SIZE) in buckets else [Known(each.prompt) for each in prior]
+
+
+def size(
+    buckets: Mapping[Bucket, Sequence[TrainingClip]],
+    fps: float,
+    latents: float,
+    condition: int,
+    prior: Sequence[Known] = (),
+) -> int:
     """Bytes of memory that the examples take: `latents` float16 values for each pixel, `condition` for each caption."""
-    return sum(
-        condition
-        + round(2 * latents * len(_parts(clip, bucket, fps)) * bucket.num_frames * bucket.height * bucket.width)
-        for bucket, group in buckets.items()
-        for clip in group
+    films = sum(each.scene is not None for each in _with_films(prior, buckets))
+    return (
+        condition * len(prior)
+        + films * round(2 * latents * FRAMES * SIZE**2)
+        + sum(
+            condition
+            + round(2 * latents * len(_parts(clip, bucket, fps)) * bucket.num_frames * bucket.height * bucket.width)
+            for bucket, group in buckets.items()
+            for clip in group
+        )
     )
 
 
