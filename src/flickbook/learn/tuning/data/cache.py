@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -115,8 +115,7 @@ def build(
     clips = [(bucket, clip) for bucket, group in buckets.items() for clip in group]
     groups: dict[Bucket, list[Example]] = {bucket: [] for bucket in buckets}
     kept: list[Example] = []
-    ranked = sorted({clip.path for _, clip in clips}, key=_rank)
-    chosen = set(ranked[: round(held_out * len(ranked))]) if len(ranked) >= _ENOUGH else set()
+    chosen = _held_out({clip.path for _, clip in clips}, held_out)
     names: list[str] = []
     damaged: MediaError | None = None
     films = _with_films(prior, buckets)
@@ -126,9 +125,7 @@ def build(
         parts: list[tuple[Example, str]] = []
         try:
             for part in _parts(clip, bucket, fps):
-                stat = clip.path.stat()
-                file = [str(clip.path), stat.st_size, stat.st_mtime_ns]
-                key = ["clip", identity, *file, *vars(bucket).values(), fps, part]
+                key = ["clip", identity, *_file(clip.path), *vars(bucket).values(), fps, part]
 
                 def encoded(clip: TrainingClip = clip, bucket: Bucket = bucket, part: float = part) -> Condition:
                     return {"latents": target.encode(frames(clip, bucket, fps, part)).half()}
@@ -148,19 +145,27 @@ def build(
     empty = _stored(directory, ["caption", identity, ""], lambda: target.embed(""))
     known: list[tuple[Condition, Tensor | None]] = []
     for done, each in enumerate(films):
-        words = _stored(directory, ["caption", identity, each.prompt], lambda e=each: target.embed(e.prompt))  # type: ignore[misc]
-        names.append(each.prompt)
-        if each.scene is None:
-            known.append((words, None))
-        else:
-            key = ["scene", identity, asdict(each.scene)]
-            film = _stored(directory, key, lambda e=each: {"latents": target.encode(render(e.scene)).half()})  # type: ignore[misc]
-            known.append((words, film["latents"]))
-            names.append(json.dumps(key))
+        known.append(_known(target, each, directory, identity))
+        names.append(each.prompt if each.scene is None else json.dumps([each.prompt, asdict(each.scene)]))
         if progress is not None:
             progress(len(clips) + done + 1, total)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
     return Examples([group for group in groups.values() if group], kept, empty, digest, known)
+
+
+def _held_out(paths: Collection[Path], share: float) -> Collection[Path]:
+    """A share of the clips, chosen by a hash of their names, if there are enough."""
+    return set(sorted(paths, key=_rank)[: round(share * len(paths))]) if len(paths) >= _ENOUGH else set()
+
+
+def _known(target: Target, each: Known, directory: Path, identity: str) -> tuple[Condition, Tensor | None]:
+    """The condition of a prior example, and the latents of its film, if it has a scene."""
+    words = _stored(directory, ["caption", identity, each.prompt], lambda: target.embed(each.prompt))
+    scene = each.scene
+    if scene is None:
+        return words, None
+    key = ["scene", identity, asdict(scene)]
+    return words, _stored(directory, key, lambda: {"latents": target.encode(render(scene)).half()})["latents"]
 
 
 def _with_films(prior: Sequence[Known], buckets: Container[Bucket]) -> list[Known]:
@@ -192,6 +197,12 @@ def size(
 def _rank(path: Path) -> tuple[bytes, str]:
     """Clips of one name in several directories have one hash, so their paths decide."""
     return hashlib.sha256(path.name.encode()).digest(), str(path)
+
+
+def _file(path: Path) -> tuple[str, int, int]:
+    """What tells a file from a changed one."""
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
 
 
 def _parts(clip: TrainingClip, bucket: Bucket, fps: float) -> list[float]:
