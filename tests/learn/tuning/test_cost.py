@@ -130,10 +130,11 @@ def test_more_examples_than_the_host_has_memory_are_refused(training: Make, monk
 
 def test_a_short_update_is_measured(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(training("", iterations=30))
-    estimated = prepared.cost()
+    monkeypatch.setattr(cost, "matmul_rate", lambda *_, **__: 1e9)
+    estimated = prepared.cost().seconds
     monkeypatch.setattr("flickbook.learn.tuning.tune.seconds", lambda *_: 2.0)
-    assert prepared.cost(measure_below=estimated.seconds / 31).seconds != 60.0
-    assert prepared.cost(measure_below=1e9).seconds == 60.0
+    assert prepared.cost(measure_below=estimated / 31).seconds == estimated != 60.0
+    assert prepared.cost(measure_below=estimated / 29).seconds == 60.0
 
 
 @pytest.mark.slow

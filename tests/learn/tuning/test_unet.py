@@ -46,12 +46,15 @@ def test_a_lora_added_to_the_weights_first_has_the_same_losses_and_gradients() -
     torch.manual_seed(0)
     for network in model.networks.values():
         adapter.add(network, 2, "all")
-        for _, up in adapter.factors(network).values():
-            nn.init.normal_(up, std=0.01)
     trained = adapter.trained(model.networks)
     condition = {"ids": model.model.tokenizer(["a red circle"])[0]}
     batch = Batch(torch.randn(3, 8, 2, 4, 4), [condition] * 3, [8.0] * 3, known=1)
     assert model.joint
+    untrained = model.losses(batch, torch.Generator().manual_seed(1)).each
+    assert untrained[2] < 1e-9 < untrained[:2].min(), "the prior example has no loss yet"
+    for network in model.networks.values():
+        for _, up in adapter.factors(network).values():
+            nn.init.normal_(up, std=0.01)
     found = []
     for model.joint in (True, False):
         losses = model.losses(batch, torch.Generator().manual_seed(1)).each

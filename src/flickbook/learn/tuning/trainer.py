@@ -34,7 +34,7 @@ _MEAN_OF = 3
 #: the lowest one and a later one 6 % above it, the later one showed a new motion more often (67 and 97 % of films).
 OVERFIT = 1.15
 #: Noise draws of each held-out clip in an evaluation.
-_DRAWS = 2
+_DRAWS = 4
 
 
 @dataclass
