@@ -84,7 +84,7 @@ def test_check_reports_and_writes_nothing(
     text = capsys.readouterr().out
     assert "Buckets    2 frames of 16x16: 2 captions" in text
     assert "its caption is empty" in text
-    assert "GiB needed" in text and "GiB of the host's memory" in text and "for 4 updates" in text
+    assert "GiB needed" in text and "MiB of the host's memory" in text and "for 4 updates" in text
     assert not out.exists()
 
 

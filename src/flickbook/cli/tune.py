@@ -159,7 +159,7 @@ def _report(training: Training, as_json: bool) -> None:
     for line in lines(found):
         print(line)
     print(f"Memory     {found['memory_bytes'] / 2**30:.1f} GiB needed, {found['free_bytes'] / 2**30:.1f} GiB free")
-    print(f"Examples   {found['examples_bytes'] / 2**30:.1f} GiB of the host's memory")
+    print(f"Examples   {found['examples_bytes'] / 2**20:.0f} MiB of the host's memory")
     print(f"Time       about {_duration(found['hours'] * 3600)} for {training.config.iterations} updates")
 
 

@@ -239,7 +239,7 @@ class Report extends HTMLElement {
       found.stills ? ["Stills", `one frame of ${plural(found.stills, "video")} is used`] : null,
       found.slow ? ["Repeated frames", `in ${plural(found.slow, "video")} with a lower frame rate than the model's`] : null,
       ["Memory", `${gib(found.memory_bytes)} needed, ${gib(found.free_bytes)} free${fits ? "" : ": does not fit"}`],
-      ["Examples", `${gib(found.examples_bytes)} of the host's memory`],
+      ["Examples", `${Math.round(found.examples_bytes / 2 ** 20)} MiB of the host's memory`],
       ["Time", `about ${spoken(found.hours * 3600)}`],
     ].filter(Boolean);
     this.replaceChildren(
