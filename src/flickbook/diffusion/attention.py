@@ -37,13 +37,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
 
     `scale` defaults to 1 / sqrt(d).
 
-    The fused kernel is made for long sequences; over few tokens two matrix products are several times faster on a CPU,
-    most of all in the backward pass.
+    With gradients on a CPU, up to 64 keys take two matrix products instead of the fused kernel, whose backward pass is
+    several times slower.
     """
-    few = k.shape[-2] <= 64 and (q.shape[-2] <= 64 or torch.is_grad_enabled())
-    if q.ndim > 4 and q.device.type == "cuda" and q.shape == k.shape:
-        return _flat(q, k, v, causal, scale)
+    few = k.shape[-2] <= 64 and torch.is_grad_enabled()
     if not few or q.device.type != "cpu":
+        if q.ndim > 4 and q.shape == k.shape:
+            return _flat(q, k, v, causal, scale)
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores: Tensor = (q if scale == 1 else q * scale) @ k.mT
@@ -55,7 +55,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
 
 
 def _flat(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None) -> Tensor:
-    """Attention by the fused kernels of a GPU, which take four dimensions and at most `_MOST` batches."""
+    """Attention by the fused kernels, which take four dimensions and on a GPU at most `_MOST` batches."""
     if q.shape[-2] == 1 and not torch.is_grad_enabled():  # a token alone attends to itself
         return v
     parts = zip(*(torch.split(x.flatten(0, -4), _MOST) for x in (q, k, v)), strict=True)
