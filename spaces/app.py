@@ -159,7 +159,7 @@ def page() -> gr.Blocks:
                 with gr.Accordion("More", open=False):
                     negative = gr.Textbox(label="Negative prompt", **look["negative_prompt"])
                     sliders = [gr.Slider(label=label, **look[field]) for field, (label, _) in SLIDERS.items()]
-                    seed = gr.Number(7, label="Seed: the same seed gives the same film", precision=0)
+                    seed = gr.Number(1, label="Seed: the same seed gives the same film", precision=0)
                     draw = gr.Checkbox(True, label="Random seed each time")
             with gr.Column():
                 video = gr.Video(label="Film", show_label=False, elem_id="film", autoplay=True, loop=True, buttons=DOWN)

@@ -37,6 +37,13 @@ def test_the_nearest_word_is_a_content_word_spelt_alike() -> None:
     )
 
 
+def test_a_word_of_like_meaning_comes_before_one_of_like_spelling() -> None:
+    known = {*KNOWN, "cat", "lone", "moon", "car", "rocket", "plain"}
+    asked = ("maroon", "lion", "tigers", "truck", "plane", "heart")
+    assert [nearest(word, known) for word in asked] == ["red", "cat", "cat", "car", "rocket", ""]
+    assert nearest("lion", {"lone", "moon"}) == "", "without a cat there is nothing like it"
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text())
 def test_words_are_never_empty_and_are_their_own_words(text: str) -> None:

@@ -16,7 +16,62 @@ _FUNCTION_WORDS: Final = """
 """
 #: Words that carry no content by themselves: a phrase of these alone asks for nothing, and none is worth a note.
 FUNCTION_WORDS: Final = frozenset(_FUNCTION_WORDS.split())
-_CLOSE = 0.75  # how alike two words must be, 0 to 1, for one to be suggested for the other
+_CLOSE = 0.82  # how alike two spellings must be, 0 to 1, for one word to be suggested for the other
+
+#: A common word -> words that mean something like it, for suggestions. A model may know none of either.
+_MEANINGS: Final = {
+    "red": "maroon burgundy rust brick blood wine",
+    "pink": "fuchsia salmon blush",
+    "orange": "copper bronze",
+    "yellow": "mustard honey blonde",
+    "green": "olive mint",
+    "blue": "cerulean denim",
+    "purple": "mauve aubergine",
+    "brown": "tan beige khaki",
+    "grey": "silver charcoal steel platinum",
+    "white": "cream",
+    "black": "onyx",
+    "circle": "oval ellipse",
+    "square": "rectangle",
+    "ring": "torus",
+    "cat": "lion tiger leopard cheetah panther jaguar lynx feline",
+    "dog": "wolf fox hound coyote poodle bulldog hyena",
+    "horse": "donkey zebra mule deer unicorn camel cow",
+    "bear": "koala grizzly",
+    "bird": "eagle hawk sparrow parrot owl penguin duck goose chicken swan crow pigeon seagull dove",
+    "fish": "shark whale dolphin goldfish trout tuna octopus",
+    "butterfly": "moth bee dragonfly insect ladybug",
+    "person": "woman girl child lady people human dancer king queen princess knight wizard soldier kid robot",
+    "astronaut": "cosmonaut",
+    "car": "truck van taxi jeep lorry limousine",
+    "bus": "coach minibus",
+    "train": "subway metro tram railway",
+    "boat": "ferry canoe kayak submarine dinghy raft",
+    "rocket": "spaceship spacecraft missile shuttle plane airplane aeroplane aircraft",
+    "balloon": "airship zeppelin blimp",
+    "tree": "oak palm fir bush",
+    "beach": "shore seaside island",
+    "forest": "jungle woodland rainforest",
+    "street": "road avenue highway alley",
+    "town": "village",
+    "snow": "ice glacier winter",
+    "desert": "sahara savanna",
+    "space": "galaxy cosmos universe planet",
+    "meadow": "prairie pasture lawn park",
+    "water": "river lake pond",
+    "mountains": "volcano cliff canyon",
+    "night": "midnight",
+    "day": "afternoon midday",
+    "walking": "marching hiking",
+    "running": "sprinting galloping jogging chasing",
+    "swimming": "diving",
+    "surfing": "skating skateboarding skiing snowboarding",
+    "dancing": "waltzing",
+    "sleeping": "sitting lying dozing snoozing",
+    "big": "colossal immense vast",
+    "tiny": "minuscule microscopic",
+}
+_MEANT: Final = {other: word for word, others in _MEANINGS.items() for other in others.split()}
 
 
 def words(text: str) -> list[str]:
@@ -62,7 +117,10 @@ def without_unknown(text: str, known: Collection[str] | None) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is spelt most like `word`, "" where none is close."""
+    """The known word that means something like `word`, or else is spelt like it; "" where there is none."""
     candidates = sorted({each for each in known if len(each) > 2} - FUNCTION_WORDS)
+    meant = _MEANT.get(word) or _MEANT.get(word.removesuffix("s"))
+    if meant in candidates:
+        return str(meant)
     # A hostile word may be long; matching is quadratic.
     return next(iter(difflib.get_close_matches(word[:40], candidates, n=1, cutoff=_CLOSE)), "")

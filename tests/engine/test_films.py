@@ -21,7 +21,7 @@ from tests.loras import adapter, write
 from flickbook.catalogue import find
 from flickbook.diffusion.text_to_video import TextToVideo
 from flickbook.engine.checkpoint import Checkpointer
-from flickbook.engine.films import RunOptions, engine_of, films, forget, located, run_options_of
+from flickbook.engine.films import RunOptions, _read, engine_of, films, forget, located, run_options_of
 from flickbook.engine.memory import run_history
 from flickbook.engine.memory.device import threads
 from flickbook.engine.memory.fit import batch_size
@@ -29,6 +29,10 @@ from flickbook.errors import Cancelled
 from flickbook.media.clip import Clip
 from flickbook.resolution import resolve
 from flickbook.spec import Placement, Plan, Polish, Request, Step
+from flickbook.world.captions import captions
+from flickbook.world.render import render
+from flickbook.world.scenes import sample
+from flickbook.world.steadiness import steadiness
 
 MakePlan = Callable[..., Plan]
 
@@ -95,6 +99,16 @@ def test_the_run_has_the_time_of_the_first_preview(plan: MakePlan) -> None:
     run_options = RunOptions(placement=Placement(decode_frames=3))
     runs = [next(films([plan()], run_options, previews=previews)).run for previews in (True, False)]
     assert all(run is not None and run.first_preview for run in runs)
+
+
+def test_the_detector_of_the_world_scores_films_of_the_builtin_model(plan: MakePlan) -> None:
+    scene = sample(3, "core")
+    frames = render(scene)
+    made = _read(plan(prompt=captions(scene)[0]), frames)
+    assert made == {"agreement": 1.0, "steadiness": round(steadiness(frames) or 0, 4)}
+    assert "agreement" not in _read(plan(prompt="a dragon"), frames)
+    noise = np.random.default_rng(0).integers(0, 255, frames.shape, np.uint8)
+    assert "steadiness" not in _read(plan(), noise)
 
 
 def test_a_warm_engine_is_reused_for_its_placement(plan: MakePlan) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from flickbook.world.render import render
 from flickbook.world.scenes import SIZES, Actor, Scene, sample
-from flickbook.world.steadiness import steadiness
+from flickbook.world.steadiness import steadiness, steadiness_if_plain
 
 PLAIN = Scene("core", 4, "grey", (Actor("star", "red", "left", "large"),))
 
@@ -52,3 +52,17 @@ def test_an_object_that_vanishes_for_some_frames_costs_it() -> None:
 
 def test_a_film_without_objects_has_none() -> None:
     assert steadiness(np.full((16, 128, 128, 3), 90, np.uint8)) is None
+
+
+def test_a_film_of_another_size_is_read_at_the_size_of_the_world() -> None:
+    large = film().repeat(2, 1).repeat(2, 2)
+    assert steadiness_if_plain(large) == steadiness_if_plain(film()) == steadiness(film())
+    wide = np.pad(large, ((0, 0), (0, 0), (40, 40), (0, 0)), "edge")
+    assert steadiness_if_plain(np.repeat(wide, 2, 0)) is not None, "the square in the middle, 16 frames"
+    assert steadiness_if_plain(film()[:1]) is None, "a picture has no frames to compare"
+
+
+def test_a_film_without_a_plain_background_has_none() -> None:
+    films = [render(sample(910_000_000 + seed, "book")) for seed in range(8)]
+    assert all(steadiness_if_plain(each) is None for each in films)
+    assert any(steadiness(each) is not None for each in films), "the background is what decides"

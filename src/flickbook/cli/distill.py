@@ -45,18 +45,18 @@ def distill(
     yes: options.Yes = False,
 ) -> None:
     """Distill a model to a few-step student for --speed turbo, and print its directory."""
-    if not Path(model).is_dir() and model_dir is None:
-        from flickbook.cli.films.making import require_model
-
-        require_model(model, None, yes)
+    from flickbook.cli.pulling import require
     from flickbook.learn.distillation.distill import DistillConfig
-    from flickbook.learn.distillation.student import main, teacher_of
+    from flickbook.learn.distillation.student import main, prompts_of, teacher_named
     from flickbook.learn.session import accelerated
 
-    teacher, _ = teacher_of(model, model_dir)
+    teacher = teacher_named(model, model_dir)
     scale = teacher.guidance_scale.default if guidance_scale is None else guidance_scale
     updates = {"iterations": iterations, "guidance_iterations": guidance_iterations or 0}
     config = DistillConfig(steps, scale, **updates, batch=batch, lr=lr, seed=seed, from_student=from_student)
+    prompts_of(teacher, prompts, 1)  # refuses before a model is downloaded
+    if not Path(model).is_dir() and model_dir is None:
+        require(teacher, yes)
     with accelerated(accelerate) as accelerator:
         first = accelerator is None or accelerator.is_main_process
         for row in main(model, out, config, prompts, num_films, _note, model_dir, accelerator):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -200,12 +200,19 @@ def _joined(word: tuple[str, ...], pair: _Merge) -> tuple[str, ...]:
     return tuple(joined)
 
 
-def train_tokenizer(captions: Iterable[str], vocab_size: int, directory: str | Path, max_length: int = 48) -> Tokenizer:
+def train_tokenizer(
+    captions: Iterable[str],
+    vocab_size: int,
+    directory: str | Path,
+    max_length: int = 48,
+    known: Collection[str] = (),
+) -> Tokenizer:
     """Learn merges from captions (Sennrich et al. 2016, arXiv 1508.07909), write the directory, and read it back.
 
     The vocabulary is built like CLIP's: 256 bytes, 256 bytes that end a word, merges, start, end; so it can encode any
-    text. `vocab_size` is at least 514, and is not reached if the captions have fewer pairs. The same captions give the
-    same files. Raises RequestError for a smaller vocabulary.
+    text. `vocab_size` is at least 514, and is not reached if the captions have fewer pairs. `words.txt` lists the words
+    of the captions, and those of `known`. The same arguments give the same files. Raises RequestError for a smaller
+    vocabulary.
     """
     directory, texts = Path(directory), list(captions)
     spelling = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -227,8 +234,8 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, directory: str | P
     listed = dict.fromkeys([*letters, *(a + b for a, b in merges), START, END])
     core = _pipeline({token: i for i, token in enumerate(listed)}, merges, tokens)
     _write(directory, core, merges, special, max_length)
-    known = sorted({word for text in texts for word in words(text)})
-    (directory / "words.txt").write_text("".join(f"{word}\n" for word in known), encoding="utf-8")
+    listed_words = sorted({word for text in texts for word in words(text)} | {*known})
+    (directory / "words.txt").write_text("".join(f"{word}\n" for word in listed_words), encoding="utf-8")
     return Tokenizer(directory)
 
 

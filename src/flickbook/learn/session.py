@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer
+from flickbook.diffusion.unet3d import UNet3DConfig
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.files import replace_whole
@@ -37,11 +39,12 @@ from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_st
 from flickbook.learn.compute import memory
 from flickbook.learn.compute.precision import autocast
 from flickbook.learn.config import TrainConfig, read
-from flickbook.learn.dataset import Films, pixels, sentences, training_scenes, workers_of, write_shards
+from flickbook.learn.dataset import GROUPS, Films, pixels, sentences, training_scenes, workers_of, write_shards
 from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model, Trainer, warm_start
-from flickbook.world.scenes import SIZE
+from flickbook.world.grammar import vocabulary
+from flickbook.world.scenes import FRAMES, SIZE
 
 _SHARD = 250
 #: Frames that the autoencoder encodes at once.
@@ -71,7 +74,10 @@ class Session:
             else:
                 share = {group: round(_TOKENIZER_FILMS / len(self.config.world)) for group in self.config.world}
                 scenes = training_scenes(share, first=_TOKENIZER_SEED)
-                train_tokenizer(sentences(list(scenes)), self.config.vocab_size, directory, self.config.max_length)
+                # The captions of these films miss rare words of the grammar, which training meets all the same.
+                rare = vocabulary() if {*GROUPS} <= {*self.config.world} else frozenset[str]()
+                texts, size = sentences(list(scenes)), self.config.vocab_size
+                train_tokenizer(texts, size, directory, self.config.max_length, rare)
         tokenizer = Tokenizer(directory)
         room = TextConfig.from_dict(self.config.text_encoder).vocab_size
         if tokenizer.vocab_size > room:
@@ -169,8 +175,56 @@ class Session:
             watch(row)
         return trainer
 
-    def check_memory(self) -> None:
-        """Raise RequestError if this process's share of the largest step needs more memory than is free."""
+    def check(self) -> None:
+        """Raise RequestError for a training that cannot end well: an autoencoder that never sees a group of the films,
+        weights of another network to start from, or more memory than is free."""
+        if self._trains_autoencoder():
+            missing = [group for group in self.config.world if group not in self.config.autoencoder.world]
+            if missing:
+                limit = f"lacks {', '.join(missing)}, of which world has films"
+                remedy = f"add {missing[0]} = 64, or leave it out of world"
+                raise RequestError("autoencoder.world", self.config.autoencoder.world, limit, remedy)
+            self._check_memory_of_autoencoder()
+        if self.init is not None:
+            self._check_init(self.init)
+        self._check_memory()
+
+    def _trains_autoencoder(self) -> bool:
+        if (self.out / "autoencoder.safetensors").exists():
+            return False
+        return self.init is None or self.config.autoencoder.refine != "none"
+
+    def _check_init(self, init: Path) -> None:
+        """Refuse weights of networks other than the configuration's before anything is made with them."""
+        path = init / "unet/config.json"
+        theirs = UNet3DConfig.from_dict(read_config(path), path)
+        ours = UNet3DConfig.from_dict(self.config.unet)
+        for name, value in asdict(ours).items():
+            if name != "sample_size" and value != getattr(theirs, name):
+                limit = f"has a U-Net with {name} {getattr(theirs, name)!r}, and the configuration one with {value!r}"
+                raise RequestError("init", str(init), limit, "name a model of the same networks, or leave it out")
+
+    def _check_memory_of_autoencoder(self) -> None:
+        config = self.config.autoencoder
+        with torch.device("meta"):
+            network = Autoencoder(AutoencoderConfig.from_dict(config.network))
+        kept = {}
+        for name, batch, side in (
+            ("crop_batch", config.crop_batch, config.crop),
+            ("whole_batch", config.whole_batch, SIZE),
+        ):
+            images = torch.empty(batch, 3, side, side, device="meta")
+            kept[name] = memory.activations(network, partial(_reconstruct, images=images))
+        largest = max(kept, key=lambda name: kept[name])
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        bank = sum(config.world.values()) * config.frames_per_film * SIZE * SIZE * 3
+        need = memory.required(weights, 1, kept[largest], bank)
+        remedy = "lower it, or the films of autoencoder.world"
+        value = getattr(config, largest)
+        memory.refuse_beyond(need, memory.free(self.device), f"autoencoder.{largest}", value, remedy)
+
+    def _check_memory(self) -> None:
+        """Refuse if this process's share of the largest step needs more memory than is free."""
         config, ranks = self.config, self.accelerator.num_processes if self.accelerator else 1
         with torch.device("meta"):
             model = Model(config)
@@ -184,9 +238,13 @@ class Session:
             kept = max(kept, memory.activations(model, partial(_forward, x=x, step=step, ids=ids)))
         weights = sum(parameter.numel() for parameter in model.parameters())
         halves = 1 if self.device.type == "cuda" else 0  # the copy in bfloat16 and its gradients
-        need = memory.required(weights, len(config.ema_decays) + halves, kept)
-        free = memory.free(self.accelerator.device if self.accelerator else self.device, ranks)
-        memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, or the networks")
+        device = self.accelerator.device if self.accelerator else self.device
+        # The films stay in main memory, as latents in float16.
+        latents = sum(config.world.values()) * FRAMES * model.unet.config.in_channels * side * side * 2
+        films = 0 if device.type == "cuda" else latents
+        need = memory.required(weights, len(config.ema_decays) + halves, kept, films)
+        free = memory.free(device, ranks)
+        memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, the networks, or world")
 
     def networks(self, model: Model, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
         """A model under training as one that makes films."""
@@ -201,7 +259,7 @@ class Session:
 
     def run(self) -> Path | None:
         """All parts. Returns the model's directory; None in every process but the first."""
-        self.check_memory()
+        self.check()
         self.out.mkdir(parents=True, exist_ok=True)
         tokenizer, autoencoder, films = self.materials()
         trainer = self.diffusion(films, tokenizer, autoencoder)
@@ -214,6 +272,11 @@ class Session:
 
 def _forward(network: torch.nn.Module, x: Tensor, step: Tensor, ids: Tensor) -> Tensor:
     found: Tensor = network(x, step, ids)
+    return found
+
+
+def _reconstruct(network: torch.nn.Module, images: Tensor) -> Tensor:
+    found: Tensor = network.decode(network.encode(images).mean)  # type: ignore[operator,union-attr]
     return found
 
 

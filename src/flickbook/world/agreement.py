@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from PIL import Image
 
 from flickbook.world.captions import brief_captions, captions
-from flickbook.world.detect import judge
+from flickbook.world.detect import fitted, judge
 from flickbook.world.scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -24,7 +23,6 @@ from flickbook.world.scenes import (
     FRAMES,
     MOTIONS,
     SHAPES,
-    SIZE,
     SIZES,
     Actor,
     Scene,
@@ -109,11 +107,8 @@ def agreement(prompt: str, frames: np.ndarray) -> float | None:
     named = request.named - ({"motion"} if len(frames) == 1 else set())
     if not request.scene.actors and len(frames) < FRAMES:
         return None
-    if len(frames) > FRAMES:
-        frames = frames[np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)]
-    if frames.shape[1] != SIZE and frames.dtype == np.uint8 and frames.size:
-        box = Image.Resampling.BOX if frames.shape[1] > SIZE else Image.Resampling.BICUBIC
-        frames = np.stack([np.asarray(Image.fromarray(frame).resize((SIZE, SIZE), box)) for frame in frames])
+    if frames.dtype == np.uint8 and frames.size:
+        frames = fitted(frames)
     verdict = judge(request.scene, frames)
     held = verdict.counted | verdict.apart
     return sum(held[word] for word in named) / len(named)

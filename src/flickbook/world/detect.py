@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
+from PIL import Image
 
 from flickbook.errors import RequestError
 from flickbook.world import motion, render, scenes
 from flickbook.world.blobs import Blob, find, ground_colour, lab, normalise
 from flickbook.world.motion import UNCLEAR
-from flickbook.world.scenes import BACKGROUNDS, COLOURS, DIGITS, OBJECTS, SHAPES, SIZES, Actor, Scene
+from flickbook.world.scenes import BACKGROUNDS, COLOURS, DIGITS, FRAMES, OBJECTS, SHAPES, SIZE, SIZES, Actor, Scene
 
 STEADY = 0.8  #: share of the frames in which colour, background and count must be the same
 PRESENT = 0.5  #: share of the frames in which an object must be seen at all
@@ -39,7 +40,22 @@ _ROTATIONS = 16
 _LEAP = 40.0  # pixels; a bounce crosses 28 between frames
 _CUT_WEIGHT = 0.1  # an outline cut off by the edge still beats none
 
-__all__ = ["UNCLEAR", "Reading", "Sighting", "Verdict", "judge", "read", "tracks", "wilson"]
+__all__ = ["UNCLEAR", "Reading", "Sighting", "Verdict", "fitted", "judge", "read", "tracks", "wilson"]
+
+
+def fitted(frames: np.ndarray, whole: bool = False) -> np.ndarray:
+    """A film (n, height, width, 3) uint8 in the size that the judge needs: the square in its middle, 128 pixels wide,
+    and of more than 16 frames 16, evenly spaced. A `whole` film has 16 frames, so that fewer are repeated."""
+    if len(frames) > FRAMES or (whole and len(frames) < FRAMES):
+        frames = frames[np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)]
+    _, height, width, _ = frames.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    frames = frames[:, top : top + side, left : left + side]
+    if side == SIZE:
+        return frames
+    how = Image.Resampling.BOX if side > SIZE else Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(frame).resize((SIZE, SIZE), how)) for frame in frames])
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def test_a_small_model_gets_its_table(networks: TextToVideo, tmp_path: Path) -> 
         each for each in text.splitlines() if each.startswith("core ") and " colour" in each and "held" not in each
     ]
     assert f"{low:.1f} to {high:.1f} %" in line and "100.0 %" in line
-    assert "autoencoder, scenes:" in text and " dB" in text
+    assert "Autoencoder: True films" in text and "dB" in text
     assert "steadiness, core:" in text and " seconds a film" in text
     sheets = sorted(path.name for path in tmp_path.iterdir())
     assert all(name.endswith(("-wins.png", "-failures.png")) for name in sheets if name != "report.html")

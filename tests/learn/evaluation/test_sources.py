@@ -15,7 +15,7 @@ from tests.contract.cases import CASES
 from flickbook import catalogue
 from flickbook.errors import MediaError, RequestError, WeightsError
 from flickbook.learn.evaluation.adherence import OTHER
-from flickbook.learn.evaluation.collect import Collector, Shot, fitted
+from flickbook.learn.evaluation.collect import Collector, Shot
 from flickbook.learn.evaluation.evaluate import main
 from flickbook.learn.evaluation.report import table
 from flickbook.learn.evaluation.sources import EngineFilms, FilmFiles, film_files, model_of
@@ -23,6 +23,7 @@ from flickbook.learn.tuning.adapter import NAME
 from flickbook.learn.tuning.record import RECORD, record
 from flickbook.media.clip import Clip
 from flickbook.world.captions import captions
+from flickbook.world.detect import fitted
 from flickbook.world.render import render
 from flickbook.world.scenes import FPS, Actor, Scene
 
@@ -42,9 +43,10 @@ def test_a_film_is_cropped_scaled_and_resampled_for_the_judge() -> None:
     film = render(RED)
     assert np.array_equal(fitted(film), film)
     wide = np.pad(film.repeat(2, 1).repeat(2, 2).repeat(3, 0), ((0, 0), (0, 0), (40, 40), (0, 0)))
-    back = fitted(wide)
+    back = fitted(wide, whole=True)
     assert back.shape == film.shape and np.abs(back[0].astype(int) - film[0]).max() <= 1
-    assert fitted(film[:2, :64, :64]).shape == film.shape
+    short = film[:2, :64, :64]
+    assert fitted(short, whole=True).shape == film.shape and fitted(short).shape == (2, *film.shape[1:])
 
 
 def test_the_copy_of_a_long_film_shows_all_of_it() -> None:

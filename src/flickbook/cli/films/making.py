@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from flickbook.store.base import Job
 
 COUNT_LIMIT = 1000
-#: The score of the agreement between a film and its prompt, for films of the procedural world.
-AGREEMENT = "agreement"
+#: The scores of films of the built-in model's world: agreement with the prompt, and steadiness of the objects.
+_OF_THE_WORLD = ("agreement", "steadiness")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _thresholds(extras: Extras) -> dict[str, float]:
         raise RequestError("retries", extras.retries, "must be 1 to 100", "add --retries 3")
     from flickbook.media.metrics.quality import threshold
 
-    return dict(threshold(each, (AGREEMENT,)) for each in extras.retry_below)
+    return dict(threshold(each, _OF_THE_WORLD) for each in extras.retry_below)
 
 
 def paths_of(

@@ -31,8 +31,8 @@ from flickbook.spec import MadeShot, Plan, PlannedShot, Polish, Recipe, Request,
 
 #: Called with a shot's Plan, its run options, and the preview of a Step.
 OnPreview = Callable[[Plan, RunOptions, Any], None]
-#: The score of the agreement between a film and its prompt, which is the mean of the shots that have one.
-_AGREEMENT = "agreement"
+#: The scores that are the mean of those shots that have one.
+_MEANS = ("agreement", "steadiness")
 
 
 def run_options_for_shots(
@@ -148,9 +148,9 @@ def _joined(plan: Plan, clips: Sequence[Clip], meter: Meter, run_options: RunOpt
     )
     prompts = [shot.plan.prompt for shot in plan.shots]
     scores, findings = scored(frames, fps, plan.polish, prompts=prompts)
-    agreements = [clip.run.scores[_AGREEMENT] for clip in clips if clip.run and _AGREEMENT in clip.run.scores]
-    if agreements:
-        scores[_AGREEMENT] = float(np.mean(agreements))
+    for name in _MEANS:
+        if found := [clip.run.scores[name] for clip in clips if clip.run and name in clip.run.scores]:
+            scores[name] = float(np.mean(found))
     notes = [f"shot {n}: {text}" for n, clip in enumerate(clips, 1) if clip.run for text in clip.run.notes]
     notes += [f"{kept} of the shots existed already"] if kept else []
     notes += unheard(plan.container, audio)

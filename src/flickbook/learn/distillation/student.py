@@ -44,11 +44,12 @@ _SEED = 80_000_000
 _Progress = Callable[[int, int], None]
 
 
-def teacher_of(name: str, model_dir: Path | None = None) -> tuple[Model, Path]:
-    """The catalogue's entry and the directory of a teacher: a name, with another directory of its files if there is
-    one, or a directory in diffusers' layout, such as `flickbook train` and `flickbook tune --full` write.
+def teacher_named(name: str, model_dir: Path | None = None) -> Model:
+    """The catalogue's entry of a teacher: a name, with another directory of its files if there is one, or a directory
+    in diffusers' layout, such as `flickbook train` and `flickbook tune --full` write.
 
-    Raises ModelNotFound, ModelNotPulled, RequestError for a model of another architecture.
+    Raises ModelNotFound, RequestError for a model of another architecture. The files of a model of the catalogue need
+    not be here.
     """
     if Path(name).is_dir():
         if model_dir is not None:
@@ -60,6 +61,12 @@ def teacher_of(name: str, model_dir: Path | None = None) -> tuple[Model, Path]:
     if model.family != "unet":
         known = ", ".join(each.name for each in catalogue.list_models() if each.family == "unet")
         raise RequestError("model", name, "is not of the 3D U-Net family", f"name one of {known}, or a directory")
+    return model
+
+
+def teacher_of(name: str, model_dir: Path | None = None) -> tuple[Model, Path]:
+    """`teacher_named`, and the directory of its files. Raises ModelNotPulled besides."""
+    model = teacher_named(name, model_dir)
     return model, find.directory(model)
 
 

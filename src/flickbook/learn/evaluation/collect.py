@@ -14,9 +14,9 @@ from flickbook.learn.evaluation import rate
 from flickbook.learn.evaluation.adherence import OTHER, Tally, only, wrong
 from flickbook.learn.evaluation.page import Shown, animation
 from flickbook.media.sheet import contact_sheet
-from flickbook.world.detect import judge
+from flickbook.world.detect import fitted, judge
 from flickbook.world.render import render
-from flickbook.world.scenes import FRAMES, OBJECTS, SIZE, Scene
+from flickbook.world.scenes import OBJECTS, Scene
 from flickbook.world.steadiness import steadiness
 
 _SHEET_ROWS = 12
@@ -40,20 +40,6 @@ class Shot:
     label: str = ""
 
 
-def fitted(frames: np.ndarray) -> np.ndarray:
-    """A film as the judge needs it, (16, 128, 128, 3) uint8: the square in its middle, 16 frames evenly spaced."""
-    count, height, width, _ = frames.shape
-    if count != FRAMES:
-        frames = frames[np.linspace(0, count - 1, FRAMES).round().astype(int)]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    frames = frames[:, top : top + side, left : left + side]
-    if side == SIZE:
-        return frames
-    how = Image.Resampling.BOX if side > SIZE else Image.Resampling.BICUBIC
-    return np.stack([np.asarray(Image.fromarray(frame).resize((SIZE, SIZE), how)) for frame in frames])
-
-
 class Collector:
     """Takes the films of an evaluation one by one; `thorough` also keeps features and measures motion and flicker.
 
@@ -74,7 +60,7 @@ class Collector:
 
     def add(self, group: str, shot: Shot) -> None:
         """Measure one film; a film without a scene belongs to `OTHER`."""
-        film = fitted(shot.frames)
+        film = fitted(shot.frames, whole=True)
         missed: list[str] = []
         if shot.scene is not None:
             missed = self._judge(group, shot, film)

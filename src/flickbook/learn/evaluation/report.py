@@ -45,6 +45,7 @@ def sections(result: dict[str, Any]) -> list[Section]:
     """The measures other than adherence; each section is present only if it was measured."""
     found = [
         *(_adherence(result) if "source" in result else []),
+        *_autoencoder(result.get("ceiling", {})),
         *(_distance(result["distance"]) if "distance" in result else []),
         *(_temporal(result["temporal"]) if "temporal" in result else []),
         *(_diversity(result["diversity"]) if "diversity" in result else []),
@@ -69,6 +70,17 @@ def _adherence(result: dict[str, Any]) -> list[Section]:
         parts.append(f"The model was trained on {percent(result['coverage'])} of the pairs.")
     text = " ".join(part for part in parts if part)
     return [Section("How the films were judged", text)] if text else []
+
+
+def _autoencoder(ceiling: dict[str, Any]) -> list[Section]:
+    """What the autoencoder alone costs: a bound on what films of the whole model can reach."""
+    rows = [["group", "dB", "judge, all correct"]]
+    for group, found in ceiling.items():
+        if "psnr" in found:
+            row = found["autoencoder"]["all correct"]
+            rows.append([group, _number(found["psnr"], 1), f"{row['right']:.0f} of {row['total']:.0f}"])
+    text = "True films, encoded and decoded: PSNR, and what the judge reads from them."
+    return [Section("Autoencoder", text, rows)] if len(rows) > 1 else []
 
 
 def _distance(found: dict[str, Any]) -> list[Section]:
@@ -164,8 +176,6 @@ def table(result: dict[str, Any]) -> str:
         lines += ["", f"{result['seconds_per_film']:.2f} seconds a film"]
     if "turbo" in result:
         lines += ["", *_turbo(result)]
-    coded = {name: found["psnr"] for name, found in result["ceiling"].items() if "psnr" in found}
-    lines += ["", *(f"autoencoder, {name}: {decibels:.1f} dB" for name, decibels in coded.items())]
     for section in sections(result):
         lines += ["", f"{section.heading}: {section.text}"]
         wide = max((len(row[0]) for row in section.rows), default=0)

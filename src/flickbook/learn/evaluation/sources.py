@@ -20,7 +20,7 @@ from flickbook.errors import FlickbookError, MediaError, ModelNotFound, RequestE
 from flickbook.hub.manifest import read_config
 from flickbook.learn.evaluation import few_steps
 from flickbook.learn.evaluation.adherence import OTHER, group_of, prompts
-from flickbook.learn.evaluation.collect import Collector, Shot, fitted
+from flickbook.learn.evaluation.collect import Collector, Shot
 from flickbook.learn.evaluation.comparison import complete
 from flickbook.learn.evaluation.evaluate import CALIBRATION, Count, Progress, ceiling
 from flickbook.learn.evaluation.page import write_all
@@ -32,6 +32,7 @@ from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request
 from flickbook.world.agreement import expectation
 from flickbook.world.captions import captions
+from flickbook.world.detect import fitted
 from flickbook.world.scenes import FRAMES, SIZE, Scene
 
 #: Suffixes of the files of a directory that are films.
@@ -204,7 +205,7 @@ def evaluate_engine(
     def again(scenes: Sequence[Scene]) -> Iterator[np.ndarray]:
         for shot in films.shots(scenes):
             counted.one()
-            yield fitted(shot.frames)
+            yield fitted(shot.frames, whole=True)
 
     result: dict[str, Any] = {"source": "model", "model": name, "seed": seed, "prompts": total}
     result |= {"settings": films.settings(), **collector.result(), "seconds_per_film": seconds}
@@ -246,7 +247,7 @@ def evaluate_files(
         group, shot = found
         collector.add(group, shot)
         if shot.prompt and len(same[shot.prompt]) < few_steps.SEEDS:
-            same[shot.prompt].append(fitted(shot.frames))
+            same[shot.prompt].append(fitted(shot.frames, whole=True))
     if not collector.rows:
         raise MediaError(name, f"holds no film that can be measured ({files.skipped[0]})", "name another directory")
     result: dict[str, Any] = {"source": "films", "model": name, "prompts": len(collector.rows)}
