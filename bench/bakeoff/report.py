@@ -11,6 +11,7 @@ _ROWS = (
     ("core", "shape"),
     ("core", "colour"),
     ("core", "motion"),
+    ("core", "count"),
     ("core held out", "all correct"),
     ("two objects", "all correct"),
     ("several", "all correct"),
