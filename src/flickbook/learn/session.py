@@ -276,7 +276,7 @@ def _forward(network: torch.nn.Module, x: Tensor, step: Tensor, ids: Tensor) -> 
 
 
 def _reconstruct(network: torch.nn.Module, images: Tensor) -> Tensor:
-    found: Tensor = network.decode(network.encode(images).mean)  # type: ignore[operator,union-attr]
+    found: Tensor = network.decode(network.encode(images).mean)  # type: ignore[operator]
     return found
 
 
