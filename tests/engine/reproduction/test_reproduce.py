@@ -154,6 +154,18 @@ def test_another_device_is_named(film: Path, tmp_path: Path) -> None:
     assert "the device is cpu (" in verdict.line() and "cuda (NVIDIA H200) in the recipe" in verdict.line()
 
 
+def test_attention_that_an_earlier_version_computed_otherwise_is_named(film: Path, tmp_path: Path) -> None:
+    recipe, _ = carried(film)
+    kernels = {name: value for name, value in recipe.kernels.items() if name != "attention"}
+    older = recipe.model_copy(update={"kernels": kernels})
+    verdict = reproduce(changed(tmp_path / "older.mp4", older, generated(8).frames))
+    assert "the kernels' attention is fused here, and not named in the recipe of an earlier version" in verdict.line()
+    placement = recipe.placement.model_copy(update={"device": "cuda"})
+    there = older.model_copy(update={"placement": placement, "kernels": {"cuda": "13.0"}})
+    verdict = reproduce(changed(tmp_path / "gpu.mp4", there, generated(8).frames))
+    assert "kernels" not in verdict.line()
+
+
 @pytest.mark.slow
 def test_a_film_from_an_image_needs_the_same_image(tmp_path: Path) -> None:
     picture = tmp_path / "begin.png"

@@ -119,7 +119,9 @@ def kernels(device: str) -> dict[str, str]:
 
     vectors = torch.backends.cpu.get_cpu_capability()
     onednn = _yes(torch._C._get_mkldnn_enabled())
-    return {"threads": str(torch.get_num_threads()), "vectors": vectors, "onednn": onednn, "packed": _yes(available())}
+    found = {"threads": str(torch.get_num_threads()), "vectors": vectors, "onednn": onednn}
+    # Recipes, checkpoints and cached prompts of earlier versions, whose attention was other products, name none.
+    return found | {"packed": _yes(available()), "attention": "fused"}
 
 
 @contextmanager

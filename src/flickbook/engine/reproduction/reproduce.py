@@ -261,3 +261,6 @@ def _elsewhere(recipe: Recipe) -> Iterator[str]:
     for name, value in recipe.kernels.items():
         if name != "threads" and kernels.get(name, value) != value:
             yield f"the kernels' {name} is {kernels[name]} here, {value} in the recipe"
+    unnamed = {*kernels} - {*recipe.kernels} if device == recipe.placement.device else set[str]()
+    for name in sorted(unnamed):
+        yield f"the kernels' {name} is {kernels[name]} here, and not named in the recipe of an earlier version"
