@@ -42,6 +42,14 @@ def test_a_word_of_like_meaning_comes_before_one_of_like_spelling() -> None:
     asked = ("maroon", "lion", "tigers", "truck", "plane", "heart")
     assert [nearest(word, known) for word in asked] == ["red", "cat", "cat", "car", "rocket", ""]
     assert nearest("lion", {"lone", "moon"}) == "", "without a cat there is nothing like it"
+    assert [nearest(word, {"cat", "dog", "person", "earth"}) for word in ("foxes", "wolves", "ladies", "heart")] == [
+        "dog",
+        "dog",
+        "person",
+        "",
+    ]
+    slips = ("grean", "bule", "balck", "rian")
+    assert [nearest(word, {"green", "blue", "black", "rain"}) for word in slips] == ["green", "blue", "black", "rain"]
 
 
 @settings(max_examples=200, deadline=None)

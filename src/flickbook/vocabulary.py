@@ -16,7 +16,7 @@ _FUNCTION_WORDS: Final = """
 """
 #: Words that carry no content by themselves: a phrase of these alone asks for nothing, and none is worth a note.
 FUNCTION_WORDS: Final = frozenset(_FUNCTION_WORDS.split())
-_CLOSE = 0.82  # how alike two spellings must be, 0 to 1, for one word to be suggested for the other
+_CLOSE = 0.8  # how alike two spellings must be, 0 to 1, for one word to be suggested for the other
 
 #: A common word -> words that mean something like it, for suggestions. A model may know none of either.
 _MEANINGS: Final = {
@@ -119,8 +119,13 @@ def without_unknown(text: str, known: Collection[str] | None) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that means something like `word`, or else is spelt like it; "" where there is none."""
     candidates = sorted({each for each in known if len(each) > 2} - FUNCTION_WORDS)
-    meant = _MEANT.get(word) or _MEANT.get(word.removesuffix("s"))
-    if meant in candidates:
-        return str(meant)
+    for plural, singular in (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("ves", "f")):
+        meant = _MEANT.get(word.removesuffix(plural) + singular) if word.endswith(plural) else None
+        if meant in candidates:
+            return str(meant)
+    candidates = [each for each in candidates if each[0] == word[:1]]  # slips are rarely in the first letter
+    swapped = next((each for each in candidates if sorted(each) == sorted(word)), "")
+    if swapped:
+        return swapped
     # A hostile word may be long; matching is quadratic.
     return next(iter(difflib.get_close_matches(word[:40], candidates, n=1, cutoff=_CLOSE)), "")

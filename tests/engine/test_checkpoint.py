@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from flickbook.catalogue import find
 from flickbook.diffusion.unet3d import UNet3D
-from flickbook.engine.checkpoint import Checkpoint, Checkpointer
+from flickbook.engine.checkpoint import Checkpoint, Checkpointer, _elsewhere
 from flickbook.engine.engine import Engine, Frames
 from flickbook.errors import Cancelled, RequestError
 from flickbook.resolution import resolve
@@ -41,6 +41,13 @@ def checkpoint(plans: Sequence[Plan] = PLANS, **changes: Any) -> Checkpoint:
         tensors={"latents": torch.arange(24.0).view(2, 3, 4), "index": torch.tensor([2])},
     )
     return replace(made, **changes)
+
+
+def test_the_note_of_a_resumed_film_names_what_made_its_earlier_steps() -> None:
+    here = {"threads": "2", "packed": "yes", "attention": "fused"}
+    assert _elsewhere(checkpoint(made=here), here) == ""
+    older = checkpoint(made={"threads": "1", "packed": "yes"})
+    assert _elsewhere(older, here) == ", made with threads 1, the attention of an earlier version"
 
 
 @pytest.fixture(scope="module")

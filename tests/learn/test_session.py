@@ -218,7 +218,7 @@ def test_an_autoencoder_that_needs_more_memory_than_is_free_is_refused(
 
 def test_films_that_do_not_fit_in_memory_are_refused(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
     values["world"] = {"core": 10**9}
-    with pytest.raises(RequestError, match="the training needs about"):
+    with pytest.raises(RequestError, match=r"^world=.*the training needs about .*; name fewer films"):
         Session(from_dict(values), tmp_path, init=published).check()
 
 
@@ -226,7 +226,7 @@ def test_weights_of_another_network_are_refused_before_anything_is_made(
     values: dict[str, Any], published: Path, tmp_path: Path
 ) -> None:
     values["unet"]["layers_per_block"] = 3
-    with pytest.raises(RequestError, match=r"^init=.*has a U-Net with layers_per_block .*, and the configuration one"):
+    with pytest.raises(RequestError, match=r"^init=.*has unet.layers_per_block 1, and the configuration 3"):
         main(toml(values, tmp_path / "run.toml"), tmp_path / "out", init=published)
     assert not (tmp_path / "out").exists()
 

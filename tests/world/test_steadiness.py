@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flickbook.world.captions import captions
 from flickbook.world.render import render
 from flickbook.world.scenes import SIZES, Actor, Scene, sample
-from flickbook.world.steadiness import steadiness, steadiness_if_plain
+from flickbook.world.steadiness import steadiness, steadiness_of
 
 PLAIN = Scene("core", 4, "grey", (Actor("star", "red", "left", "large"),))
 
@@ -54,15 +55,20 @@ def test_a_film_without_objects_has_none() -> None:
     assert steadiness(np.full((16, 128, 128, 3), 90, np.uint8)) is None
 
 
-def test_a_film_of_another_size_is_read_at_the_size_of_the_world() -> None:
+def test_a_film_of_another_size_or_rate_is_read_as_one_of_the_world() -> None:
+    (prompt, *_), usual = captions(PLAIN), steadiness(film())
+    assert steadiness_of(prompt, film(), 8) == usual
     large = film().repeat(2, 1).repeat(2, 2)
-    assert steadiness_if_plain(large) == steadiness_if_plain(film()) == steadiness(film())
-    wide = np.pad(large, ((0, 0), (0, 0), (40, 40), (0, 0)), "edge")
-    assert steadiness_if_plain(np.repeat(wide, 2, 0)) is not None, "the square in the middle, 16 frames"
-    assert steadiness_if_plain(film()[:1]) is None, "a picture has no frames to compare"
+    assert steadiness_of(prompt, large, 8) == usual
+    assert steadiness_of(prompt, large.repeat(3, 0), 24) == usual, "frames that interpolation adds"
+    assert steadiness_of(prompt, np.concatenate([film()] * 4), 8) == usual, "a long film, in stretches"
+    assert steadiness_of(prompt, film()[:1], 8) is None, "a picture has no frames to compare"
 
 
-def test_a_film_without_a_plain_background_has_none() -> None:
-    films = [render(sample(910_000_000 + seed, "book")) for seed in range(8)]
-    assert all(steadiness_if_plain(each) is None for each in films)
-    assert any(steadiness(each) is not None for each in films), "the background is what decides"
+def test_only_a_film_that_should_have_objects_can_lack_them() -> None:
+    (prompt, *_), ground = captions(PLAIN), np.full((16, 128, 128, 3), 90, np.uint8)
+    assert steadiness_of(prompt, ground, 8) == 0.0
+    for group in ("book", "views"):
+        scene = sample(910_000_000, group)
+        assert steadiness_of(captions(scene)[0], render(scene), 8) is None
+    assert steadiness_of("a dragon", film(), 8) is None

@@ -42,7 +42,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float |
     """
     few = k.shape[-2] <= 64 and torch.is_grad_enabled()
     if not few or q.device.type != "cpu":
-        if q.ndim > 4 and q.shape == k.shape:
+        if q.ndim > 4 and q.shape == k.shape and q.device.type != "mps":
             return _flat(q, k, v, causal, scale)
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     scale = q.shape[-1] ** -0.5 if scale is None else scale

@@ -304,7 +304,7 @@ def clip_of(
     )
     prompts = [plan.prompt, *(text for _, text in plan.prompt_at)]
     scores, findings = scored(frames, fps, plan.polish, _seams(plan), prompts, pictured=bool(plan.image))
-    scores |= _read(plan, frames) | fields.pop("scores", {})
+    scores |= _read(plan, frames, fps) | fields.pop("scores", {})
     notes = [*engine.notes(prompts), *fields.pop("notes", []), *findings, *unheard(plan.container, audio)]
     run = meter.run(rungs=list(placement.rungs), notes=notes, scores=scores, inputs=dict(run_options.inputs), **fields)
     return Clip(frames, fps, recipe, run, audio=audio)
@@ -319,16 +319,17 @@ def _seams(plan: Plan) -> list[int]:
     )
 
 
-def _read(plan: Plan, frames: np.ndarray) -> dict[str, float]:
+def _read(plan: Plan, frames: np.ndarray, fps: float) -> dict[str, float]:
     """The scores that the world's detector reads from a film of the built-in model: how well it shows its prompt, and
-    how steady its objects are. Each is missing where the detector cannot tell."""
-    if plan.model != "builtin":
+    how steady its objects are. A prompt that the detector cannot read, or that changes, gives none."""
+    if plan.model != "builtin" or plan.prompt_at:
         return {}
     from flickbook.world.agreement import agreement  # imported late: slow to load
-    from flickbook.world.steadiness import steadiness_if_plain
+    from flickbook.world.steadiness import steadiness_of
 
-    shown = None if plan.prompt_at else agreement(plan.prompt, frames)
-    found = {"agreement": shown, "steadiness": steadiness_if_plain(frames)}
+    found = {"agreement": agreement(plan.prompt, frames)}
+    if plan.task != "sequence":
+        found["steadiness"] = steadiness_of(plan.prompt, frames, fps)
     return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
@@ -46,6 +46,9 @@ from flickbook.learn.train import Model, Trainer, warm_start
 from flickbook.world.grammar import vocabulary
 from flickbook.world.scenes import FRAMES, SIZE
 
+#: Fields of networks that leave the shapes of their weights as they are.
+_NO_WEIGHTS = {"sample_size", "norm_eps", "layer_norm_eps", "frame_positions", "hidden_act"}
+_NO_WEIGHTS |= {"bos_token_id", "eos_token_id", "pad_token_id"}
 _SHARD = 250
 #: Frames that the autoencoder encodes at once.
 _ENCODED = 160
@@ -185,7 +188,7 @@ class Session:
                 remedy = f"add {missing[0]} = 64, or leave it out of world"
                 raise RequestError("autoencoder.world", self.config.autoencoder.world, limit, remedy)
             self._check_memory_of_autoencoder()
-        if self.init is not None:
+        if self.init is not None and checkpoint.latest(self.out / "diffusion") is None:
             self._check_init(self.init)
         self._check_memory()
 
@@ -196,32 +199,39 @@ class Session:
 
     def _check_init(self, init: Path) -> None:
         """Refuse weights of networks other than the configuration's before anything is made with them."""
-        path = init / "unet/config.json"
-        theirs = UNet3DConfig.from_dict(read_config(path), path)
-        ours = UNet3DConfig.from_dict(self.config.unet)
-        for name, value in asdict(ours).items():
-            if name != "sample_size" and value != getattr(theirs, name):
-                limit = f"has a U-Net with {name} {getattr(theirs, name)!r}, and the configuration one with {value!r}"
-                raise RequestError("init", str(init), limit, "name a model of the same networks, or leave it out")
+        kinds: tuple[tuple[str, Callable[..., Any], dict[str, Any]], ...] = (
+            ("unet", UNet3DConfig.from_dict, self.config.unet),
+            ("text_encoder", TextConfig.from_dict, self.config.text_encoder),
+        )
+        for part, build, values in kinds:
+            path = init / part / "config.json"
+            theirs, ours = asdict(build(read_config(path), path)), asdict(build(values))
+            for name, value in ours.items():
+                if name not in _NO_WEIGHTS and value != theirs[name]:
+                    limit = f"has {part}.{name} {theirs[name]!r}, and the configuration {value!r}"
+                    raise RequestError("init", str(init), limit, "name a model of the same networks, or leave it out")
 
     def _check_memory_of_autoencoder(self) -> None:
         config = self.config.autoencoder
         with torch.device("meta"):
             network = Autoencoder(AutoencoderConfig.from_dict(config.network))
-        kept = {}
-        for name, batch, side in (
-            ("crop_batch", config.crop_batch, config.crop),
-            ("whole_batch", config.whole_batch, SIZE),
-        ):
-            images = torch.empty(batch, 3, side, side, device="meta")
-            kept[name] = memory.activations(network, partial(_reconstruct, images=images))
+        kept = {"whole_batch": 0}
+        parts = (("crop", config.crop_steps, config.crop_batch, config.crop),)
+        for name, steps, batch, side in (*parts, ("whole", config.whole_steps, config.whole_batch, SIZE)):
+            if steps:
+                images = torch.empty(batch, 3, side, side, device="meta")
+                kept[f"{name}_batch"] = memory.activations(network, partial(_reconstruct, images=images))
         largest = max(kept, key=lambda name: kept[name])
         weights = sum(parameter.numel() for parameter in network.parameters())
-        bank = sum(config.world.values()) * config.frames_per_film * SIZE * SIZE * 3
-        need = memory.required(weights, 1, kept[largest], bank)
-        remedy = "lower it, or the films of autoencoder.world"
+        # The frames stay in main memory, and are there twice while they are joined.
+        every = FRAMES // config.frames_per_film
+        frames = 2 * sum(config.world.values()) * -(-FRAMES // every) * SIZE * SIZE * 3
+        bank = 0 if self.device.type == "cuda" else frames
+        need, free = memory.required(weights, 1, kept[largest], bank), memory.free(self.device)
+        if bank > kept[largest]:
+            memory.refuse_beyond(need, free, "autoencoder.world", config.world, "name fewer films")
         value = getattr(config, largest)
-        memory.refuse_beyond(need, memory.free(self.device), f"autoencoder.{largest}", value, remedy)
+        memory.refuse_beyond(need, free, f"autoencoder.{largest}", value, "lower it")
 
     def _check_memory(self) -> None:
         """Refuse if this process's share of the largest step needs more memory than is free."""
@@ -244,7 +254,9 @@ class Session:
         films = 0 if device.type == "cuda" else latents
         need = memory.required(weights, len(config.ema_decays) + halves, kept, films)
         free = memory.free(device, ranks)
-        memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, the networks, or world")
+        if films > kept:
+            memory.refuse_beyond(need, free, "world", config.world, "name fewer films")
+        memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, or the networks")
 
     def networks(self, model: Model, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
         """A model under training as one that makes films."""

@@ -13,17 +13,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flickbook.world.blobs import FAINT, Blob, find, ground_colour, lab
+from flickbook.world.agreement import expectation
+from flickbook.world.blobs import Blob, find, ground_colour
 from flickbook.world.detect import fitted, tracks
+from flickbook.world.scenes import FPS, FRAMES, OBJECTS
 
 #: Circles, points on each, and harmonics kept of each.
 _CIRCLES, _POINTS, _HARMONICS = 8, 48, 9
 #: Changes at which a frame's share of the score is halved: of the outline (distance of unit vectors), of the colour
 #: (CIELAB), and of the size (logarithm of the radius).
 _OUTLINE, _COLOUR, _SIZE = 0.25, 12.0, 0.12
-#: Share of each frame that must have the colour of its border for the background to be plain. True films of objects
-#: have 0.76 or more, pages of the picture book 0.74 or less.
-_PLAIN = 0.75
 
 
 def steadiness(frames: np.ndarray) -> float | None:
@@ -37,15 +36,19 @@ def steadiness(frames: np.ndarray) -> float | None:
     return float(np.mean(scores)) if scores else None
 
 
-def steadiness_if_plain(frames: np.ndarray) -> float | None:
-    """The steadiness of a film (n, height, width, 3) uint8 of any size, of which at most 16 frames are read.
+def steadiness_of(prompt: str, frames: np.ndarray, fps: float) -> float | None:
+    """The steadiness of a film (n, height, width, 3) uint8 of any size and rate, 0 where no object is found.
 
-    None if the background of a frame is not plain, or if no object is found as in `steadiness`.
+    It is read at about the world's 8 frames a second, in stretches of 16 frames, and the mean counts. None if the
+    prompt is not one of objects that the detector can read (`agreement.expectation`), or for fewer than two frames.
     """
-    film = fitted(frames)
-    away = lab(film) - lab(ground_colour(film))[:, None, None]
-    plain = (np.linalg.norm(away, axis=-1) < FAINT).mean((1, 2))
-    return steadiness(film) if plain.min() >= _PLAIN else None
+    asked = expectation(prompt)
+    film = frames[:: max(1, round(fps / FPS))]
+    if asked is None or asked.scene.kind not in OBJECTS or len(film) < 2:
+        return None
+    parts = [film[start : start + FRAMES] for start in range(0, len(film), FRAMES)]
+    whole = [part for part in parts if len(part) == FRAMES] or parts
+    return float(np.mean([steadiness(fitted(part)) or 0.0 for part in whole]))
 
 
 def _of_track(track: Sequence[Blob]) -> float | None:

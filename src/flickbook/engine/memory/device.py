@@ -120,7 +120,7 @@ def kernels(device: str) -> dict[str, str]:
     vectors = torch.backends.cpu.get_cpu_capability()
     onednn = _yes(torch._C._get_mkldnn_enabled())
     found = {"threads": str(torch.get_num_threads()), "vectors": vectors, "onednn": onednn}
-    # Recipes, checkpoints and cached prompts of earlier versions, whose attention was other products, name none.
+    # The attention of our own networks: recipes, checkpoints and cached prompts of earlier versions name none.
     return found | {"packed": _yes(available()), "attention": "fused"}
 
 

@@ -1,0 +1,27 @@
+"""`flickbook distill` as a command: what it refuses before a model is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flickbook.cli.app import run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["wan-2.1-1.3b"], "is not of the 3D U-Net family"),
+        (["text-to-video-ms-1.7b", "--steps", "64"], "must be one of 16, 8, 4, 2, 1: the teacher has 32"),
+        (["text-to-video-ms-1.7b"], "has no captions of its own"),
+        (["text-to-video-ms-1.7b", "--prompts", "missing.txt"], "missing.txt"),
+    ],
+)
+def test_wrong_choices_are_refused_before_a_download(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flickbook.cli.pulling.require", lambda *_: pytest.fail("a model would be downloaded"))
+    monkeypatch.chdir(tmp_path)
+    code = run(["distill", *arguments, "--out", "student", "--yes"])
+    assert code in (2, 3, 4) and said in capsys.readouterr().err and list(tmp_path.iterdir()) == []
