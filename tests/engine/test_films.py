@@ -107,7 +107,8 @@ def test_the_detector_of_the_world_scores_films_of_the_builtin_model(plan: MakeP
     prompt = captions(scene)[0]
     made = _read(plan(prompt=prompt), frames, 8)
     assert made == {"agreement": 1.0, "steadiness": round(steadiness(frames) or 0, 4)}
-    assert _read(plan(prompt=prompt, prompt_at=((2, "a blue star"),)), frames, 8) == {}
+    changing = plan(prompt=prompt, num_frames=32, prompt_at=((16, "a blue star"),))
+    assert _read(changing, frames, 8) == {}
     assert _read(plan(prompt="a dragon"), frames, 8) == {}
 
 
