@@ -7,7 +7,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flickbook.vocabulary import known_words, nearest, unknown_words, without_unknown, words
+from flickbook.catalogue import find
+from flickbook.vocabulary import _MEANINGS, known_words, nearest, unknown_words, without_unknown, words
 
 KNOWN = frozenset(["a", "red", "blue", "circle", "sun", "on", "the", "moving", "left"])
 
@@ -48,6 +49,7 @@ def test_a_word_of_like_meaning_comes_before_one_of_like_spelling() -> None:
         "person",
         "",
     ]
+    assert {*_MEANINGS} <= (find("builtin").known_words() or frozenset()), "none of them would ever be suggested"
     slips = ("grean", "bule", "balck", "rian")
     assert [nearest(word, {"green", "blue", "black", "rain"}) for word in slips] == ["green", "blue", "black", "rain"]
 

@@ -123,7 +123,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
         meant = _MEANT.get(word.removesuffix(plural) + singular) if word.endswith(plural) else None
         if meant in candidates:
             return str(meant)
-    candidates = [each for each in candidates if each[0] == word[:1]]  # slips are rarely in the first letter
+    candidates = [each for each in candidates if each[0] == word[:1]]  # of one spelt alike, the first letter must agree
     swapped = next((each for each in candidates if sorted(each) == sorted(word)), "")
     if swapped:
         return swapped
