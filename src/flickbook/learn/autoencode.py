@@ -24,7 +24,7 @@ from flickbook.learn.compute.precision import autocast
 from flickbook.learn.dataset import pixels, rendered, training_scenes
 from flickbook.learn.muon import Muon, groups_of
 from flickbook.world.render import render
-from flickbook.world.scenes import Scene
+from flickbook.world.scenes import FRAMES, Scene
 
 #: Where the log-variance of a published latent is set: e**-12, so that sampling it is taking its mean.
 _LOGVAR = -12.0
@@ -52,6 +52,11 @@ class AutoencodeConfig:
     network: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def every(self) -> int:
+        """The step between the frames of a film that are in the bank."""
+        return FRAMES // self.frames_per_film
+
+    @property
     def steps(self) -> int:
         """Both parts together."""
         return self.crop_steps + self.whole_steps
@@ -65,7 +70,7 @@ class AutoencodeConfig:
 
 def frame_bank(config: AutoencodeConfig, workers: int = 0) -> np.ndarray:
     """(n, h, w, 3) uint8: evenly spread frames of every film of the bank, which `workers` processes render."""
-    every = 16 // config.frames_per_film
+    every = config.every
     # Copied, because a film of another process keeps a file open.
     films = rendered(list(training_scenes(config.world)), workers=workers)
     return np.concatenate([film[0].numpy()[i % every :: every].copy() for i, film in enumerate(films)])

@@ -11,11 +11,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from flickbook.diffusion.schedule import NoiseSchedule
 from flickbook.diffusion.text import TextConfig
 from flickbook.diffusion.text_to_video import FILES, TextToVideo
 from flickbook.diffusion.tokenizer import Tokenizer, train_tokenizer
-from flickbook.diffusion.unet3d import UNet3DConfig
 from flickbook.diffusion.weights import load_weights
 from flickbook.errors import MissingExtra, RequestError, WeightsError
 from flickbook.files import replace_whole
@@ -36,7 +33,7 @@ from flickbook.hub.layout import weights_file
 from flickbook.hub.manifest import read_config
 from flickbook.learn import checkpoint
 from flickbook.learn.autoencode import AutoencoderTrainer, frame_bank, latent_statistics, normalise
-from flickbook.learn.compute import memory
+from flickbook.learn.check import check
 from flickbook.learn.compute.precision import autocast
 from flickbook.learn.config import TrainConfig, read
 from flickbook.learn.dataset import GROUPS, Films, pixels, sentences, training_scenes, workers_of, write_shards
@@ -44,11 +41,7 @@ from flickbook.learn.progress import Adherence
 from flickbook.learn.publish import publish
 from flickbook.learn.train import Model, Trainer, warm_start
 from flickbook.world.grammar import vocabulary
-from flickbook.world.scenes import FRAMES, SIZE
 
-#: Fields of networks that leave the shapes of their weights as they are.
-_NO_WEIGHTS = {"sample_size", "norm_eps", "layer_norm_eps", "frame_positions", "hidden_act"}
-_NO_WEIGHTS |= {"bos_token_id", "eos_token_id", "pad_token_id"}
 _SHARD = 250
 #: Frames that the autoencoder encodes at once.
 _ENCODED = 160
@@ -178,86 +171,6 @@ class Session:
             watch(row)
         return trainer
 
-    def check(self) -> None:
-        """Raise RequestError for a training that cannot end well: an autoencoder that never sees a group of the films,
-        weights of another network to start from, or more memory than is free."""
-        if self._trains_autoencoder():
-            missing = [group for group in self.config.world if group not in self.config.autoencoder.world]
-            if missing:
-                limit = f"lacks {', '.join(missing)}, of which world has films"
-                remedy = f"add {missing[0]} = 64, or leave it out of world"
-                raise RequestError("autoencoder.world", self.config.autoencoder.world, limit, remedy)
-            self._check_memory_of_autoencoder()
-        if self.init is not None and checkpoint.latest(self.out / "diffusion") is None:
-            self._check_init(self.init)
-        self._check_memory()
-
-    def _trains_autoencoder(self) -> bool:
-        if (self.out / "autoencoder.safetensors").exists():
-            return False
-        return self.init is None or self.config.autoencoder.refine != "none"
-
-    def _check_init(self, init: Path) -> None:
-        """Refuse weights of networks other than the configuration's before anything is made with them."""
-        kinds: tuple[tuple[str, Callable[..., Any], dict[str, Any]], ...] = (
-            ("unet", UNet3DConfig.from_dict, self.config.unet),
-            ("text_encoder", TextConfig.from_dict, self.config.text_encoder),
-        )
-        for part, build, values in kinds:
-            path = init / part / "config.json"
-            theirs, ours = asdict(build(read_config(path), path)), asdict(build(values))
-            for name, value in ours.items():
-                if name not in _NO_WEIGHTS and value != theirs[name]:
-                    limit = f"has {part}.{name} {theirs[name]!r}, and the configuration {value!r}"
-                    raise RequestError("init", str(init), limit, "name a model of the same networks, or leave it out")
-
-    def _check_memory_of_autoencoder(self) -> None:
-        config = self.config.autoencoder
-        with torch.device("meta"):
-            network = Autoencoder(AutoencoderConfig.from_dict(config.network))
-        kept = {"whole_batch": 0}
-        parts = (("crop", config.crop_steps, config.crop_batch, config.crop),)
-        for name, steps, batch, side in (*parts, ("whole", config.whole_steps, config.whole_batch, SIZE)):
-            if steps:
-                images = torch.empty(batch, 3, side, side, device="meta")
-                kept[f"{name}_batch"] = memory.activations(network, partial(_reconstruct, images=images))
-        largest = max(kept, key=lambda name: kept[name])
-        weights = sum(parameter.numel() for parameter in network.parameters())
-        # The frames stay in main memory, and are there twice while they are joined.
-        every = FRAMES // config.frames_per_film
-        frames = 2 * sum(config.world.values()) * -(-FRAMES // every) * SIZE * SIZE * 3
-        bank = 0 if self.device.type == "cuda" else frames
-        need, free = memory.required(weights, 1, kept[largest], bank), memory.free(self.device)
-        if bank > kept[largest]:
-            memory.refuse_beyond(need, free, "autoencoder.world", config.world, "name fewer films")
-        value = getattr(config, largest)
-        memory.refuse_beyond(need, free, f"autoencoder.{largest}", value, "lower it")
-
-    def _check_memory(self) -> None:
-        """Refuse if this process's share of the largest step needs more memory than is free."""
-        config, ranks = self.config, self.accelerator.num_processes if self.accelerator else 1
-        with torch.device("meta"):
-            model = Model(config)
-        side = SIZE // AutoencoderConfig.from_dict(config.autoencoder.network).factor
-        kept = 0
-        for frames in {length for stage in config.stages for length in stage.frames}:
-            clips = max(1, config.frames_per_step // frames // ranks)
-            x = torch.empty(clips, model.unet.config.in_channels, frames, side, side, device="meta")
-            ids = torch.empty(clips, config.max_length, dtype=torch.long, device="meta")
-            step = torch.empty(clips, device="meta")
-            kept = max(kept, memory.activations(model, partial(_forward, x=x, step=step, ids=ids)))
-        weights = sum(parameter.numel() for parameter in model.parameters())
-        halves = 1 if self.device.type == "cuda" else 0  # the copy in bfloat16 and its gradients
-        device = self.accelerator.device if self.accelerator else self.device
-        # The films stay in main memory, as latents in float16.
-        latents = sum(config.world.values()) * FRAMES * model.unet.config.in_channels * side * side * 2
-        films = 0 if device.type == "cuda" else latents
-        need = memory.required(weights, len(config.ema_decays) + halves, kept, films)
-        free = memory.free(device, ranks)
-        if films > kept:
-            memory.refuse_beyond(need, free, "world", config.world, "name fewer films")
-        memory.refuse_beyond(need, free, "frames_per_step", config.frames_per_step, "lower it, or the networks")
-
     def networks(self, model: Model, tokenizer: Tokenizer, autoencoder: Autoencoder) -> TextToVideo:
         """A model under training as one that makes films."""
         schedule = NoiseSchedule.from_config(self.config.scheduler)
@@ -271,7 +184,7 @@ class Session:
 
     def run(self) -> Path | None:
         """All parts. Returns the model's directory; None in every process but the first."""
-        self.check()
+        check(self.config, self.out, self.init, self.accelerator)
         self.out.mkdir(parents=True, exist_ok=True)
         tokenizer, autoencoder, films = self.materials()
         trainer = self.diffusion(films, tokenizer, autoencoder)
@@ -280,16 +193,6 @@ class Session:
         model = trainer.averaged(self.config.publish_decay)
         publish(model, autoencoder, self.out / "tokenizer", self.config, self.out / "model")
         return self.out / "model"
-
-
-def _forward(network: torch.nn.Module, x: Tensor, step: Tensor, ids: Tensor) -> Tensor:
-    found: Tensor = network(x, step, ids)
-    return found
-
-
-def _reconstruct(network: torch.nn.Module, images: Tensor) -> Tensor:
-    found: Tensor = network.decode(network.encode(images).mean)  # type: ignore[operator]
-    return found
 
 
 def say(part: str, row: dict[str, Any]) -> None:
