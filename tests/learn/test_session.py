@@ -19,9 +19,10 @@ from flickbook.errors import RequestError, WeightsError
 from flickbook.hub.manifest import verify
 from flickbook.learn import session
 from flickbook.learn.config import from_dict
-from flickbook.learn.dataset import pixels, training_scenes
+from flickbook.learn.dataset import GROUPS, pixels, training_scenes
 from flickbook.learn.session import Session, main, newest_checkpoint, say
 from flickbook.vocabulary import known_words, unknown_words
+from flickbook.world.grammar import vocabulary
 from flickbook.world.render import render
 
 
@@ -147,6 +148,16 @@ def test_a_tokenizer_too_large_for_the_text_encoder_is_refused(values: dict[str,
     values["vocab_size"] = 600
     with pytest.raises(RequestError, match=r"^text_encoder\.vocab_size=514: must hold"):
         Session(from_dict(values), tmp_path).tokenizer()
+
+
+def test_a_training_on_all_groups_knows_the_whole_grammar(values: dict[str, Any], tmp_path: Path) -> None:
+    """Twenty films say few of its words."""
+    values["world"] = dict.fromkeys(GROUPS, 1)
+    Session(from_dict(values), tmp_path / "all").tokenizer()
+    assert vocabulary() <= (known_words(tmp_path / "all/tokenizer") or frozenset())
+    values["world"].pop("book")
+    Session(from_dict(values), tmp_path / "fewer").tokenizer()
+    assert "panda" not in (known_words(tmp_path / "fewer/tokenizer") or ("panda",))
 
 
 def test_a_half_copied_tokenizer_is_copied_again(values: dict[str, Any], published: Path, tmp_path: Path) -> None:
