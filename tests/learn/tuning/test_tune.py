@@ -266,10 +266,11 @@ def test_prior_examples_start_at_no_loss_and_teach_the_lora_to_leave_known_films
     known = tmp_path / "known.txt"
     known.write_text("a cat\na dog\n", encoding="utf-8")
     how: dict[str, Any] = {"iterations": 12, "lr": 0.05, "precision": "fp32"}
-    # Two passes, so that prior examples with and without the LoRA are computed in one batch, with equal bits.
+    # Two passes, so that prior examples with and without the LoRA are computed in one batch. Attention has another
+    # kernel with gradients than without them: the outputs, of about 1, differ by rounding, 1e-7.
     kept = replace(training("ms", "kept", prior=2, gradient_checkpointing=True, **how), prior_prompts=known)
     rows = run(replace(kept, sample_every=1))
-    assert rows[0]["prior_loss"] == 0 < rows[-1]["prior_loss"]
+    assert rows[0]["prior_loss"] < 1e-9 < rows[-1]["prior_loss"]
     lost = replace(training("ms", "lost", **how), prior_prompts=known)
     run(lost)
     moved = [distance_from_the_model(each, "a cat") for each in (kept, lost)]
