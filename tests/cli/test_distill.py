@@ -25,3 +25,11 @@ def test_wrong_choices_are_refused_before_a_download(
     monkeypatch.chdir(tmp_path)
     assert run(["distill", *arguments, "--out", "student"]) != 0
     assert said in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_refused_before_a_download(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out := tmp_path / "student").touch()
+    assert run(["distill", "text-to-video-ms-1.7b", "--prompts", __file__, "--out", str(out)]) != 0
+    assert "is not a directory" in capsys.readouterr().err

@@ -40,5 +40,8 @@ def test_retries_of_two_films_use_different_seeds() -> None:
     assert tried == [[7, 9], [8, 10]]
 
 
-def test_a_threshold_on_a_missing_score_is_ignored() -> None:
-    assert seeds(plans(1), thresholds={"coherence": 0.99}, retries=1)[0] == [7]
+def test_a_threshold_on_a_missing_score_is_ignored_with_a_note() -> None:
+    (clip,) = good_films(plans(1), RunOptions(), {"coherence": 0.99, "not_black": 0.0}, retries=1)
+    assert clip.recipe is not None and isinstance(clip.recipe.plan, Plan) and clip.recipe.plan.seed == 7
+    assert clip.run is not None and clip.run.notes[-1] == "this film has no score coherence; its threshold is ignored"
+    assert not any("not_black" in note for note in clip.run.notes)

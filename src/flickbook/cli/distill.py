@@ -47,14 +47,16 @@ def distill(
     """Distill a model to a few-step student for --speed turbo, and print its directory."""
     from flickbook.cli.pulling import require
     from flickbook.learn.distillation.distill import DistillConfig
-    from flickbook.learn.distillation.student import main, prompts_of, teacher_named
+    from flickbook.learn.distillation.student import main, prompts_of, refuse_file, teacher_named
     from flickbook.learn.session import accelerated
 
     teacher = teacher_named(model, model_dir)
     scale = teacher.guidance_scale.default if guidance_scale is None else guidance_scale
     updates = {"iterations": iterations, "guidance_iterations": guidance_iterations or 0}
     config = DistillConfig(steps, scale, **updates, batch=batch, lr=lr, seed=seed, from_student=from_student)
-    prompts_of(teacher, prompts, 1)  # refuses before a model is downloaded
+    # Refuse before a model is downloaded.
+    refuse_file(out)
+    prompts_of(teacher, prompts, 1)
     if not Path(model).is_dir() and model_dir is None:
         require(teacher, yes)
     with accelerated(accelerate) as accelerator:

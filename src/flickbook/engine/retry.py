@@ -27,8 +27,9 @@ def good_films(
     """Make the films of `plans` in order; one with a score below its threshold is made again, up to `retries` times.
 
     Each retry adds `apart` to the seed, by default the number of plans, so that no two films share a seed. If no seed
-    passes, the film that misses its thresholds by the least is kept. The Run's notes list every attempt. `keep` is
-    called for each batch and each retry, as in `films`, and `film_filter` for each film.
+    passes, the film that misses its thresholds by the least is kept. The Run's notes list every attempt, and each
+    threshold on a score that the film does not have. `keep` is called for each batch and each retry, as in `films`, and
+    `film_filter` for each film.
     """
     thresholds = thresholds or {}
     how: dict[str, Any] = {"on_step": on_step, "previews": previews, "cancel": cancel, "keep": keep}
@@ -42,7 +43,7 @@ def good_films(
             if found.short < min(each.short for each in tries):
                 best = clip
             tries.append(found)
-        yield _noted(best, tries)
+        yield _noted(best, tries, thresholds)
 
 
 class _Try(NamedTuple):
@@ -67,8 +68,10 @@ class _Try(NamedTuple):
         return f"seed {self.plan.seed} has {missed}" + (" and is the best" if best else "")
 
 
-def _noted(best: Clip, tries: Sequence[_Try]) -> Clip:
-    """The best attempt, with a note for each one that missed a threshold."""
+def _noted(best: Clip, tries: Sequence[_Try], thresholds: Mapping[str, float]) -> Clip:
+    """The best attempt, with a note for each one that missed a threshold, and for each threshold without a score."""
     assert best.recipe is not None and best.run is not None
     notes = [each.line(each.plan == best.recipe.plan) for each in tries if each.missed]
+    missing = [name for name in thresholds if name not in best.run.scores]
+    notes += [f"this film has no score {name}; its threshold is ignored" for name in missing]
     return replace(best, run=best.run.model_copy(update={"notes": [*best.run.notes, *notes]})) if notes else best

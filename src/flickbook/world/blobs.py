@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -173,3 +173,18 @@ def find(frames: np.ndarray, ground: np.ndarray) -> list[Blob]:
     labels = label(distance > half[whole])
     blobs = [_measure(frames, ground, labels, distance, part) for part in _parts(labels)]
     return [blob for blob in blobs if blob.area >= SPECK]
+
+
+def of_film(frames: np.ndarray) -> tuple[np.ndarray, tuple[Blob, ...]]:
+    """The ground of a film (frames, h, w, 3) uint8, as `ground_colour` finds it, and its objects, as `find` does.
+
+    The answer for the last film is kept: several scores read the same one.
+    """
+    return _of_film(np.ascontiguousarray(frames).tobytes(), frames.shape)
+
+
+@lru_cache(maxsize=1)
+def _of_film(pixels: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[Blob, ...]]:
+    frames = np.frombuffer(pixels, np.uint8).reshape(shape)
+    ground = ground_colour(frames)
+    return ground, tuple(find(frames, ground))

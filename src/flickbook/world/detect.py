@@ -27,7 +27,7 @@ from PIL import Image
 
 from flickbook.errors import RequestError
 from flickbook.world import motion, render, scenes
-from flickbook.world.blobs import Blob, find, ground_colour, lab, normalise
+from flickbook.world.blobs import Blob, lab, normalise, of_film
 from flickbook.world.motion import UNCLEAR
 from flickbook.world.scenes import BACKGROUNDS, COLOURS, DIGITS, FRAMES, OBJECTS, SHAPES, SIZE, SIZES, Actor, Scene
 
@@ -191,8 +191,7 @@ def read(frames: np.ndarray, vocabulary: tuple[str, ...] = SHAPES + DIGITS) -> R
     if frames.ndim != 4 or frames.shape[1:] != picture or not len(frames) or frames.dtype != np.uint8:
         limit = f"must be uint8 of shape (frames, {scenes.SIZE}, {scenes.SIZE}, 3), one frame or more"
         raise RequestError("frames", f"{frames.dtype} {frames.shape}", limit, "resize the film before it is judged")
-    ground = ground_colour(frames)
-    blobs = find(frames, ground)
+    ground, blobs = of_film(frames)
     words = [_name(colour, ground=True) for colour in lab(ground)]
     per_frame = np.bincount([blob.frame for blob in blobs], minlength=len(frames))
     count = _steady([str(n) for n in per_frame], len(frames))

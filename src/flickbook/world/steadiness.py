@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flickbook.world.agreement import expectation
-from flickbook.world.blobs import Blob, find, ground_colour
+from flickbook.world.blobs import Blob, of_film
 from flickbook.world.detect import fitted, tracks
 from flickbook.world.scenes import FPS, FRAMES, OBJECTS
 
@@ -31,7 +31,7 @@ def steadiness(frames: np.ndarray) -> float | None:
     A frame in which an object is missing counts 0 for that object. None where no object is in half of the frames, or
     none is seen whole in two frames that follow each other.
     """
-    found = tracks(find(frames, ground_colour(frames)), len(frames))
+    found = tracks(of_film(frames)[1], len(frames))
     scores = [score for track in found if (score := _of_track(track)) is not None]
     return float(np.mean(scores)) if scores else None
 

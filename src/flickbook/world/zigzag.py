@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from flickbook.world.blobs import find, ground_colour
+from flickbook.world.blobs import of_film
 from flickbook.world.detect import tracks
 from flickbook.world.motion import EXPLAINED, TRAVEL
 from flickbook.world.render import compose
@@ -62,7 +62,7 @@ def read(frames: np.ndarray) -> bool:
 
     A zigzag of a film of the world is read as one; each of the world's own motions is not.
     """
-    found = tracks(find(frames, ground_colour(frames)), len(frames))
+    found = tracks(of_film(frames)[1], len(frames))
     if not found:
         return False
     time = np.array([blob.frame for blob in found[0]]) / max(len(frames) - 1, 1)

@@ -203,6 +203,12 @@ def _check_memory(
     memory.refuse_beyond(need, memory.free(networks.device, ranks), "batch", config.batch, remedy)
 
 
+def refuse_file(out: Path) -> None:
+    """Raise OutputError if the directory of a distillation is a file."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(out, "is not a directory", "name another one")
+
+
 def main(
     name: str,
     out: Path,
@@ -219,8 +225,7 @@ def main(
     with (films done, films in all). Raises what `teacher_of`, `prompts_of` and `films_of` raise, OutputError if `out`
     is not a directory, and RequestError if the machine has too little memory.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputError(out, "is not a directory", "name another one")
+    refuse_file(out)
     model, directory = teacher_of(name, model_dir)
     if config.from_student and not (directory / STUDENT / STUDENT_CARD).is_file():
         remedy = "name the directory of a model that flickbook distill wrote, or leave it out"
