@@ -30,7 +30,7 @@ help:
 	@echo 'make check       check lint, format, types and layers'
 	@echo 'make bench       measure time and memory, next to stock diffusers and alternatives (an hour or more): BENCH='
 	@echo 'make browser     install what the studio and window tests need: Chromium, axe-core, Xvfb, xdotool'
-	@echo 'make screenshots take the screenshots of the README from the real studio and window'
+	@echo 'make screenshots take the screenshots of README and docs from the real studio and window'
 	@echo 'make replica     build a full-size model with random weights for measurements (3.7 GB): MODEL= DIR='
 	@echo 'make clean       remove the environment and build outputs'
 	@echo 'variables: PYTHON=python3 VENV=.venv TESTFLAGS='

@@ -1,4 +1,4 @@
-"""The pictures of the README, from the real page and the real window: `make screenshots`.
+"""The pictures of the studio and the window in README and docs, from the real ones: `make screenshots`.
 
 A studio is started on an empty directory, films are made by the built-in model, and Chromium looks at it.
 """
@@ -36,7 +36,7 @@ EMERGING = "() => document.querySelector('flickbook-stage .fb-status')?.textCont
 
 
 def page(place: Path) -> None:
-    """The studio with a film that emerges, its drafts, and its gallery."""
+    """The studio with a film that emerges, and its gallery."""
     with studio(place) as url, sync_playwright() as playwright:
         for prompt, seed in FILMS:
             made = httpx2.post(f"{url}/v1/videos/sync", json={"prompt": prompt, "seed": seed}, timeout=120)
@@ -46,7 +46,7 @@ def page(place: Path) -> None:
         seen.page.get_by_label("Seed", exact=True).first.fill("1")
         seen.press("Make the film")
         seen.page.wait_for_function(EMERGING)
-        keep(seen.page.screenshot(), "studio")
+        save(Image.open(io.BytesIO(seen.page.screenshot())), "studio")
         seen.page.wait_for_selector("flickbook-stage video:visible")
         seen.tab("Gallery")
         seen.page.wait_for_function(
@@ -54,7 +54,7 @@ def page(place: Path) -> None:
             " > count",
             arg=len(FILMS),
         )
-        keep(seen.page.screenshot(), "studio-gallery")
+        save(Image.open(io.BytesIO(seen.page.screenshot())), "studio-gallery")
 
 
 def window(place: Path) -> None:
@@ -89,13 +89,8 @@ def screen() -> Iterator[str]:
         server.wait(10)
 
 
-def keep(png: bytes, name: str) -> None:
-    """Save a screenshot."""
-    save(Image.open(io.BytesIO(png)), name)
-
-
 def save(picture: Image.Image, name: str) -> None:
-    """Write a picture of the README as WebP, a third of the size of PNG: git keeps every version of it."""
+    """Write a picture as WebP, which takes about a third of PNG: git keeps every version of a picture."""
     picture.convert("RGB").save(HERE / f"{name}.webp", quality=92, method=6)
 
 

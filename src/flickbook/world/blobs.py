@@ -178,13 +178,16 @@ def find(frames: np.ndarray, ground: np.ndarray) -> list[Blob]:
 def of_film(frames: np.ndarray) -> tuple[np.ndarray, tuple[Blob, ...]]:
     """The ground of a film (frames, h, w, 3) uint8, as `ground_colour` finds it, and its objects, as `find` does.
 
-    The answer for the last film is kept: several scores read the same one.
+    The answer for the last film is kept, because several scores read the same one. Its arrays are read-only.
     """
-    return _of_film(np.ascontiguousarray(frames).tobytes(), frames.shape)
+    return _of_film(frames.tobytes(), frames.shape, frames.dtype.str)
 
 
 @lru_cache(maxsize=1)
-def _of_film(pixels: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[Blob, ...]]:
-    frames = np.frombuffer(pixels, np.uint8).reshape(shape)
+def _of_film(pixels: bytes, shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray, tuple[Blob, ...]]:
+    frames = np.frombuffer(pixels, dtype).reshape(shape)
     ground = ground_colour(frames)
-    return ground, tuple(find(frames, ground))
+    blobs = tuple(find(frames, ground))
+    for array in (ground, *(array for blob in blobs for array in (blob.lab, blob.patch))):
+        array.flags.writeable = False
+    return ground, blobs

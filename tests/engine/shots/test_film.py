@@ -32,14 +32,19 @@ def planned(**document: Any) -> tuple[Shooting, RunOptions]:
     return found, run_options_for_shots(found.plan, found.request)
 
 
-def test_shots_are_joined_and_each_equals_a_film_of_its_own(tmp_path: Path) -> None:
+def test_shots_are_joined_and_each_equals_a_film_of_its_own() -> None:
     found, run_options = planned()
-    clip = made(found.plan, run_options, directory=tmp_path)
+    clip = made(found.plan, run_options)
     assert clip.frames.shape == (4 + 5 + 3, 128, 128, 3)
     alone = flickbook.generate(SHOTS[0]["prompt"], num_frames=4, num_inference_steps=2, seed=7)
     assert np.array_equal(clip.frames[:4], alone.frames)
     assert clip.recipe is not None and len(clip.recipe.shots) == 3
     assert clip.recipe.shots[0].frames_sha256 == alone.recipe.frames_sha256
+
+
+def test_the_scores_of_the_world_are_the_means_of_the_shots_that_have_them(tmp_path: Path) -> None:
+    found, run_options = planned()
+    clip = made(found.plan, run_options, directory=tmp_path)
     of_shots = [carried(tmp_path / f"0{number}.mkv")[1].scores for number in (1, 2, 3)]
     for name in ("agreement", "steadiness"):
         each = [scores[name] for scores in of_shots if name in scores]

@@ -266,8 +266,8 @@ def test_prior_examples_start_at_no_loss_and_teach_the_lora_to_leave_known_films
     known = tmp_path / "known.txt"
     known.write_text("a cat\na dog\n", encoding="utf-8")
     how: dict[str, Any] = {"iterations": 12, "lr": 0.05, "precision": "fp32"}
-    # Two passes, so that prior examples with and without the LoRA are computed in one batch. Attention has another
-    # kernel with gradients than without them: the outputs, of about 1, differ by rounding, 1e-7.
+    # With gradient checkpointing clips and prior examples take two passes. Attention has other kernels with gradients
+    # than without them, so outputs of about 1 differ by rounding, 1e-7.
     kept = replace(training("ms", "kept", prior=2, gradient_checkpointing=True, **how), prior_prompts=known)
     rows = run(replace(kept, sample_every=1))
     assert rows[0]["prior_loss"] < 1e-9 < rows[-1]["prior_loss"]
