@@ -36,6 +36,7 @@ def test_a_candidate_is_called_as_the_unet_is(name: str) -> None:
         assert float((network(changed, timestep, prompts[:1]) - each[:1])[:, :, 0].abs().max()) > 1e-4
 
 
+@pytest.mark.slow
 def test_candidates_get_equal_operations() -> None:
     for candidate in CANDIDATES.values():
         steps = steps_of(candidate, 2e13)

@@ -30,6 +30,7 @@ def test_every_row_is_there_or_says_why_not(tmp_path: Path) -> None:
     assert "| ours |" in text and "control" in text and "CUDA graphs need a GPU" in text
 
 
+@pytest.mark.slow
 def test_what_there_is_no_time_for_says_so(tmp_path: Path) -> None:
     found = gpu.measure(given(tmp_path / "gpu.json", budget=0.0, reserve=30))
     (case,) = found["cases"].values()

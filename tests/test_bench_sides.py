@@ -41,6 +41,7 @@ def test_in_bf16_both_are_near(subject: Subject) -> None:
         assert side.dtype == "bf16" and likeness(side.make(), reference)["psnr"] >= 30
 
 
+@pytest.mark.slow
 def test_turbo_runs_the_student_in_its_own_steps(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     exact, turbo = ours.sides(Subject(**{**vars(subject), "steps": 2}), torch.float32, ("exact", "turbo"))
     steps: list[int] = []

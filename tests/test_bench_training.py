@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from bench.training import Lesson
 
@@ -11,6 +12,7 @@ from flickbook.catalogue import find
 from flickbook.learn.train import Trainer
 
 
+@pytest.mark.slow
 def test_a_lesson_has_captions_that_the_trainer_learns_from(tmp_path: Path) -> None:
     lesson = Lesson.of(find("builtin").path(), batch=2, frames=4)
     latents, captions = lesson.films.batch(0, 0, 2, 4)

@@ -179,6 +179,7 @@ def test_a_directory_that_is_no_dataset_is_refused(tmp_path: Path, capsys: pytes
     assert "no such directory; name the directory of the dataset" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_first_caption_may_be_longer_than_a_prompt(
     model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

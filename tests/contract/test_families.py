@@ -8,7 +8,7 @@ import pytest
 from tests.contract.cases import CASES, Case
 from tests.contract.matrix import HEADER, PAGE, rows
 
-QUICK = {"wan", "sd15"}
+QUICK = {"sd15"}
 LONG = {"ms", "ltx2", "i2vgen", "svd"}
 
 

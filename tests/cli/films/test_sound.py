@@ -32,7 +32,10 @@ def inspected(path: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.webm", "film.mkv"])
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("film.webm", "film.mkv")]
+
+
+@pytest.mark.parametrize("name", ["film.mp4", *_SLOW])
 def test_a_film_with_a_track_is_made_inspected_and_reproduced(
     tone: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +108,7 @@ def test_polish_replaces_and_removes_a_sound(tone: Path, capsys: pytest.CaptureF
     assert inspected("film.gif", capsys)["run"]["notes"] == ["gif files hold no sound, so the film's was left out"]
 
 
+@pytest.mark.slow
 def test_a_sequence_and_a_batch_have_tracks_too(tone: Path, work: Path) -> None:
     words = ["sequence", "a red circle", "a blue square", "--frames-per", "4", "--num-inference-steps", "1"]
     assert run([*words, "--audio", "tone.wav", "-o", "sequence.mkv"]) == 0

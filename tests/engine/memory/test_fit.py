@@ -206,6 +206,7 @@ def test_installed_files_need_no_download(tmp_path: Path) -> None:
     assert estimate(model, film(MODELSCOPE), machine(), directory=tmp_path).download == 0
 
 
+@pytest.mark.slow
 def test_every_model_of_the_catalogue_has_an_answer(tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"x")

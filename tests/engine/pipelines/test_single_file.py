@@ -120,6 +120,7 @@ def replaced(base: Model, tmp_path: Path, weights: dict[str, torch.Tensor]) -> M
     return model
 
 
+@pytest.mark.slow
 def test_the_film_is_that_of_the_same_weights_in_the_layout_of_diffusers(
     base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

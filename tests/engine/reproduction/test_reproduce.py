@@ -60,7 +60,10 @@ def test_an_unchanged_film_is_identical(film: Path) -> None:
     assert verdict.line() == "identical"
 
 
-@pytest.mark.parametrize("name", ["film.webm", "film.gif", "film.webp", "film.apng", "film.mkv", "shot-%02d.png"])
+_SLOW = [pytest.param(each, marks=pytest.mark.slow) for each in ("film.gif", "film.webp", "film.apng", "film.mkv")]
+
+
+@pytest.mark.parametrize("name", ["film.webm", "shot-%02d.png", *_SLOW])
 def test_every_film_container_reproduces_identically(name: str, tmp_path: Path) -> None:
     made = generated().save(tmp_path / name)
     verdict = reproduce(made)

@@ -46,6 +46,7 @@ def test_rerun_changes_only_given_options(film: Path) -> None:
     assert resolve(request) == expected
 
 
+@pytest.mark.slow
 def test_a_film_with_other_loras_does_not_continue_from_the_latents_of_the_first_one(tmp_path: Path) -> None:
     before = generate(PROMPT, **{**SHORT, "num_frames": 9})  # type: ignore[arg-type]
     assert before.latents is not None

@@ -101,6 +101,7 @@ def test_a_sequence_too_large_for_memory_is_refused_first(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.trial) for seed in (1, 2))])
 def test_a_sequence_is_more_coherent_than_separate_images(seed: int) -> None:
@@ -231,6 +232,7 @@ def test_a_resumed_sequence_keeps_its_drawn_seed(tmp_path: Path) -> None:
     assert len(other.frames) == 2 and len(list(directory.glob("*.png"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_lora_changes_the_frames_and_is_in_the_recipe(tmp_path: Path) -> None:
     plan = planned(frames_per=1)

@@ -21,7 +21,8 @@ from flickbook.errors import Cancelled, RequestError
 from flickbook.resolution import resolve
 from flickbook.spec import Plan, Request
 
-MODELS = ["", "sd15", "sdxl", "flux", "sana_img"]
+#: The built-in model and one pipeline; the others are tested with the slow tests.
+MODELS = ["", "sd15", *(pytest.param(each, marks=pytest.mark.slow, id=each) for each in ("sdxl", "flux", "sana_img"))]
 A, B = "a red circle on a blue background", "a yellow square"
 
 
@@ -29,7 +30,7 @@ def case_of(build: str) -> Case:
     return next(case for case in CASES if case.build == build)
 
 
-@pytest.fixture(params=[pytest.param(each, id=each or "builtin") for each in MODELS])
+@pytest.fixture(params=MODELS, ids=lambda each: each or "builtin")
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Case:
     monkeypatch.setenv("FLICKBOOK_DATA_DIR", str(tmp_path / "data"))
     return case_of(request.param)

@@ -30,6 +30,7 @@ def planned(place: Path, **document: Any) -> tuple[Shooting, RunOptions]:
     return found, run_options_for_shots(found.plan, found.request)
 
 
+@pytest.mark.slow
 def test_a_track_is_under_the_whole_film(tmp_path: Path) -> None:
     wav(tmp_path / "voice.wav", track([0.25, 1.5], 2))
     found, run_options = planned(tmp_path, audio="voice.wav")

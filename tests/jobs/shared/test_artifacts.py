@@ -75,6 +75,7 @@ def test_a_job_continues_on_another_machine_from_its_checkpoint(machine: Machine
     assert f"{LOG}" in names
 
 
+@pytest.mark.slow
 def test_inputs_reach_a_machine_with_other_directories(machine: Machine, small: Small, tmp_path: Path) -> None:
     server, worker = machine("server"), machine("worker")
     Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
@@ -90,6 +91,7 @@ def test_inputs_reach_a_machine_with_other_directories(machine: Machine, small: 
     assert (worker.artifacts.of(job.id) / "given-image.png").exists()
 
 
+@pytest.mark.slow
 def test_a_server_sees_the_progress_of_another_machine(machine: Machine, small: Small) -> None:
     server, worker = machine("server"), machine("worker")
     job = small()

@@ -46,6 +46,7 @@ def test_each_phase_halves_the_steps(steps: int, phases: tuple[int, ...]) -> Non
     assert DistillConfig(steps).phases == phases
 
 
+@pytest.mark.slow
 def test_the_first_phase_may_be_longer(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
     config = DistillConfig(steps=16, iterations=1, guidance_iterations=3, batch=1)
     rows = list(Distiller(teacher, films, config, tmp_path).run(log_every=1))
@@ -89,6 +90,7 @@ def test_the_first_target_is_the_guided_estimate(teacher: TextToVideo, films: La
         torch.testing.assert_close(found[film : film + 1], expected, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 def test_copies_in_bfloat16_learn_nearly_the_same(teacher: TextToVideo, films: LatentFilms, tmp_path: Path) -> None:
     """What a GPU does, here for two updates of each of two phases."""
     losses = []

@@ -118,6 +118,7 @@ def test_examples_stay_in_the_host_memory(training: Make, monkeypatch: pytest.Mo
     assert [host.memory_bytes, gpu.memory_bytes] == [none[0] + 2 * GIB, none[1]]
 
 
+@pytest.mark.slow
 def test_more_examples_than_the_host_has_memory_are_refused(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     lora = training("")
     prepared = prepare(lora)
@@ -128,6 +129,7 @@ def test_more_examples_than_the_host_has_memory_are_refused(training: Make, monk
     assert not lora.output.exists()
 
 
+@pytest.mark.slow
 def test_a_short_update_is_measured(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(training("", iterations=30))
     monkeypatch.setattr(cost, "matmul_rate", lambda *_, **__: 1e9)

@@ -196,6 +196,7 @@ def test_overfitting_stops_the_training_and_the_weights_before_it_are_written(
     assert (found["updates"], found["written_at"]) == (7, 7), "one low evaluation is chance"
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_refused_before_anything_is_written(
     training: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
