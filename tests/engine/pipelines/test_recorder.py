@@ -91,7 +91,7 @@ def test_a_first_block_cache_is_resumed(saved: None, tmp_path: Path, monkeypatch
     assert checkpointer.resumed_from is not None and np.array_equal(frames[0], expected[0])
 
 
-@pytest.mark.parametrize("stop", [2, 3, 4])
+@pytest.mark.parametrize("stop", [3, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 4))])
 def test_finished_films_of_a_batch_are_not_made_again(saved: None, stop: int, tmp_path: Path) -> None:
     """Two films of three steps each, stopped in the first, before its frames are decoded, and in the second."""
     plans = [planned(WAN, "tiny-wan", tmp_path, seed=seed) for seed in (3, 4)]

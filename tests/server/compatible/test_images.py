@@ -50,6 +50,7 @@ def test_an_image_has_the_requested_format(at: Working, form: Any, name: str) ->
     assert picture(found.data[0].b64_json).format == name
 
 
+@pytest.mark.slow
 def test_a_moving_image_has_the_requested_frames_and_duration(at: Working) -> None:
     found = at.sdk.images.generate(
         prompt="a red circle moving left", output_format="gif", frame_count=4, frame_duration_ms=100, extra_body=STEPS
