@@ -47,7 +47,8 @@ def test_the_note_of_a_resumed_film_names_what_made_its_earlier_steps() -> None:
     here = {"threads": "2", "packed": "yes", "attention": "fused"}
     assert _elsewhere(checkpoint(made=here), here) == ""
     older = checkpoint(made={"threads": "1", "packed": "yes"})
-    assert _elsewhere(older, here) == ", made with threads 1, the attention of an earlier version"
+    assert _elsewhere(older, here) == ", made with attention products, threads 1"
+    assert _elsewhere(replace(older, family="pipeline"), here) == ", made with threads 1", "not its attention"
 
 
 @pytest.fixture(scope="module")

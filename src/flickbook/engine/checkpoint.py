@@ -250,7 +250,6 @@ def _end(start: bytes | memoryview) -> int:
 
 def _elsewhere(found: Checkpoint, here: Mapping[str, str]) -> str:
     """For the note: how the environment of the earlier steps differs from this one; "" if it does not."""
-    other = [f"{name} {value}" for name, value in sorted(found.made.items()) if here.get(name, value) != value]
-    if "packed" in found.made and "attention" in here and "attention" not in found.made:
-        other.append("the attention of an earlier version")
+    made = device.completed(found.made, found.family)
+    other = [f"{name} {value}" for name, value in sorted(made.items()) if here.get(name, value) != value]
     return f", made with {', '.join(other)}" if other else ""

@@ -162,7 +162,7 @@ def test_attention_that_an_earlier_version_computed_otherwise_is_named(film: Pat
     kernels = {name: value for name, value in recipe.kernels.items() if name != "attention"}
     older = recipe.model_copy(update={"kernels": kernels})
     verdict = reproduce(changed(tmp_path / "older.mp4", older, generated(8).frames))
-    assert "because attention is computed by a fused kernel here, and was computed otherwise" in verdict.line()
+    assert "because the kernels' attention is fused here, products in the recipe" in verdict.line()
     placement = recipe.placement.model_copy(update={"device": "cuda"})
     there = older.model_copy(update={"placement": placement, "kernels": {"cuda": "13.0"}})
     verdict = reproduce(changed(tmp_path / "gpu.mp4", there, generated(8).frames))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -120,8 +120,13 @@ def kernels(device: str) -> dict[str, str]:
     vectors = torch.backends.cpu.get_cpu_capability()
     onednn = _yes(torch._C._get_mkldnn_enabled())
     found = {"threads": str(torch.get_num_threads()), "vectors": vectors, "onednn": onednn}
-    # The attention of our own networks: recipes, checkpoints and cached prompts of earlier versions name none.
     return found | {"packed": _yes(available()), "attention": "fused"}
+
+
+def completed(kernels: Mapping[str, str], family: str) -> dict[str, str]:
+    """Recorded kernels with what earlier versions did not name: their own networks' attention on a CPU."""
+    unnamed = {"attention": "products"} if family == "unet" and "packed" in kernels else {}
+    return {**unnamed, **kernels}
 
 
 @contextmanager

@@ -258,9 +258,7 @@ def _elsewhere(recipe: Recipe) -> Iterator[str]:
     if (device, name) != (recipe.placement.device, recipe.device_name):
         yield f"the device is {device} ({name}) here, {recipe.placement.device} ({recipe.device_name}) in the recipe"
     kernels = place.kernels(device) if recipe.kernels else {}
-    for name, value in recipe.kernels.items():
+    family = catalogue.find(recipe.plan.model).family if isinstance(recipe.plan, Plan) else ""
+    for name, value in place.completed(recipe.kernels, family).items():
         if name != "threads" and kernels.get(name, value) != value:
             yield f"the kernels' {name} is {kernels[name]} here, {value} in the recipe"
-    own = isinstance(recipe.plan, Plan) and catalogue.find(recipe.plan.model).family == "unet"
-    if own and "packed" in recipe.kernels and "attention" not in recipe.kernels:
-        yield "attention is computed by a fused kernel here, and was computed otherwise by the recipe's version"
